@@ -1,0 +1,329 @@
+package errors_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/PaulSonOfLars/gotgbot/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// answers are what a Bot API server says when it refuses, as its source has it.
+var answers = []struct {
+	code        int
+	description string
+	kind        errors.Kind
+}{
+	{401, "Unauthorized", errors.Unauthorized},
+	{401, "Unauthorized: invalid token specified", errors.Unauthorized},
+	{401, "", errors.Unauthorized},
+	{401, "Unauthorized: invalid api-id/api-hash", errors.Unavailable},
+	{404, "Not Found", errors.InvalidToken},
+	{404, "not found", errors.InvalidToken},
+	{404, "Not Found: method not found", errors.NotFound},
+	{404, "Not Found: absolute URI is specified in the Request-Line", errors.NotFound},
+	{404, "", errors.NotFound},
+	{421, "Misdirected Request: unallowed token specified", errors.InvalidToken},
+	{400, "Logged out", errors.LoggedOut},
+
+	{409, "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first", errors.Conflict},
+	{409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running", errors.Conflict},
+	{409, "Conflict: terminated by setWebhook request", errors.Conflict},
+	{409, "Conflict: terminated by other setWebhook", errors.Conflict},
+
+	{429, "Too Many Requests: retry after 5", errors.RateLimited},
+	{429, "", errors.RateLimited},
+
+	{500, "Internal Server Error: restart", errors.Unavailable},
+	{500, "Internal Server Error: Request aborted", errors.Unavailable},
+	{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.Unavailable},
+	{502, "Bad Gateway", errors.Unavailable},
+	{503, "Service Unavailable", errors.Unavailable},
+	{504, "Gateway Timeout", errors.Unavailable},
+	{599, "", errors.Unavailable},
+
+	{413, "Request Entity Too Large", errors.FileTooLarge},
+	{413, "Request Entity Too Large: too many files attached", errors.FileTooLarge},
+	{400, "Request Entity Too Large", errors.FileTooLarge},
+	{400, "Bad Request: file is too big", errors.FileTooLarge},
+	{400, "Bad Request: file of size 20000000 bytes is too big for a photo; the maximum size is 10485760 bytes", errors.FileTooLarge},
+
+	{403, "Forbidden: bot was blocked by the user", errors.Blocked},
+	{400, "Bad Request: USER_IS_BLOCKED", errors.Blocked},
+	{403, "Forbidden: user is deactivated", errors.ChatGone},
+	{403, "Forbidden: the group chat was deleted", errors.ChatGone},
+	{400, "Bad Request: group is deactivated", errors.ChatGone},
+	{403, "Forbidden: bot was kicked from the group chat", errors.Kicked},
+	{403, "Forbidden: bot was kicked from the supergroup chat", errors.Kicked},
+	{403, "Forbidden: bot was kicked from the channel chat", errors.Kicked},
+	{403, "Forbidden: bot is not a member of the group chat", errors.Kicked},
+	{403, "Forbidden: bot is not a member of the supergroup chat", errors.Kicked},
+	{403, "Forbidden: bot is not a member of the channel chat", errors.Kicked},
+	{400, "Bad Request: CHANNEL_PRIVATE", errors.Kicked},
+	{403, "Forbidden: bot can't initiate conversation with a user", errors.NotStarted},
+	{403, "Forbidden: bot can't send messages to the bot", errors.Forbidden},
+	{403, "Forbidden", errors.Forbidden},
+	{403, "", errors.Forbidden},
+	{400, "Bad Request: not enough rights to send text messages to the chat", errors.Forbidden},
+	{400, "Bad Request: have no rights to send a message", errors.Forbidden},
+	{400, "Bad Request: need administrator rights in the channel chat", errors.Forbidden},
+	{400, "Bad Request: CHAT_WRITE_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_ADMIN_REQUIRED", errors.Forbidden},
+	{400, "Bad Request: CHAT_RESTRICTED", errors.Forbidden},
+
+	{400, "Bad Request: chat not found", errors.ChatNotFound},
+	{400, "BAD REQUEST: CHAT NOT FOUND", errors.ChatNotFound},
+	{400, "Bad Request: private chat not found", errors.ChatNotFound},
+	{400, "Bad Request: user not found", errors.ChatNotFound},
+	{400, "Bad Request: PEER_ID_INVALID", errors.ChatNotFound},
+	{400, "Bad Request: chat_id is empty", errors.BadRequest},
+	{400, "Bad Request: group chat was upgraded to a supergroup chat", errors.Migrated},
+	{400, "Bad Request: group chat was migrated to a supergroup chat", errors.Migrated},
+
+	{400, "Bad Request: message is not modified: specified new message content and reply markup are exactly the same as a current content and reply markup of the message", errors.NotModified},
+	{400, "Bad Request: chat description is not modified", errors.NotModified},
+	{400, "Bad Request: CHAT_NOT_MODIFIED", errors.NotModified},
+	{400, "Bad Request: message to delete not found", errors.MessageNotFound},
+	{400, "Bad Request: message to edit not found", errors.MessageNotFound},
+	{400, "Bad Request: message to copy not found", errors.MessageNotFound},
+	{400, "Bad Request: message to forward not found", errors.MessageNotFound},
+	{400, "Bad Request: message to pin not found", errors.MessageNotFound},
+	{400, "Bad Request: message to unpin not found", errors.MessageNotFound},
+	{400, "Bad Request: message to react not found", errors.MessageNotFound},
+	{400, "Bad Request: message to be replied not found", errors.MessageNotFound},
+	{400, "Bad Request: message to set game score not found", errors.MessageNotFound},
+	{400, "Bad Request: reply message not found", errors.MessageNotFound},
+	{400, "Bad Request: message not found", errors.MessageNotFound},
+	{400, "Bad Request: MESSAGE_ID_INVALID", errors.MessageNotFound},
+	{400, "Bad Request: message can't be edited", errors.BadRequest},
+	{400, "Bad Request: message can't be deleted", errors.BadRequest},
+	{400, "Bad Request: message thread not found", errors.BadRequest},
+	{400, "Bad Request: query is too old and response timeout expired or query ID is invalid", errors.QueryExpired},
+	{400, "Bad Request: message is too long", errors.MessageTooLong},
+	{400, "Bad Request: message caption is too long", errors.MessageTooLong},
+	{400, "Bad Request: text is too long", errors.MessageTooLong},
+	{400, "Bad Request: reply markup is too long", errors.BadRequest},
+	{400, "Bad Request: can't parse entities: Can't find end of the entity starting at byte offset 5", errors.BadMarkup},
+	{400, `Bad Request: can't parse entities: Unsupported start tag "chat not found" at byte offset 3`, errors.BadMarkup},
+	{400, `Bad Request: can't parse entities: Unmatched end tag at byte offset 5, expected "</b>", found "</i>"`, errors.BadMarkup},
+	{400, `Bad Request: can't parse entities: Character '.' is reserved and must be escaped with the preceding '\'`, errors.BadMarkup},
+	{400, "Bad Request: can't parse MessageEntity: expected an Object", errors.BadMarkup},
+	{400, "Bad Request: wrong file identifier/HTTP URL specified", errors.BadRequest},
+	{400, `Bad Request: bot "chat not found" not found`, errors.BadRequest},
+	{400, `Bad Request: inline keyboard button URL 'bot was blocked by the user' is invalid: Wrong URL`, errors.BadRequest},
+	{400, `Bad Request: failed to send message #2 with the error message "USER_IS_BLOCKED"`, errors.Blocked},
+	{400, `Bad Request: failed to send message #1 with the error message "Wrong file identifier/HTTP URL specified"`, errors.BadRequest},
+	{400, "", errors.BadRequest},
+	{406, "Bad Request: FROZEN_METHOD_INVALID", errors.BadRequest},
+	{431, "Request Header Fields Too Large: total headers size exceeded", errors.BadRequest},
+
+	{0, "", errors.BadReply},
+	{-1, "chat not found", errors.BadReply},
+	{200, "", errors.BadReply},
+	{302, "Found", errors.BadReply},
+	{600, "", errors.BadReply},
+}
+
+func TestAnAnswerHasTheKindOfItsCauses(t *testing.T) {
+	for _, row := range answers {
+		t.Run(fmt.Sprint(row.code, " ", row.description), func(t *testing.T) {
+			e := errors.FromTelegram("sendMessage", row.code, row.description, nil)
+			assert.Equal(t, row.kind, e.Kind)
+			assert.Equal(t, row.code, e.Code)
+			assert.Equal(t, "sendMessage", e.Op)
+			assert.Zero(t, e.RetryAfter)
+			assert.Zero(t, e.MigrateTo)
+			assert.Equal(t, errors.ScopeUnknown, e.Scope)
+
+			// gotgbot's own error is the same to every question.
+			var bare error = fmt.Errorf("greet: %w", &gotgbot.TelegramError{
+				Method: "sendMessage", Code: row.code, Description: row.description,
+			})
+			assert.Equal(t, row.kind, errors.KindOf(bare))
+			assert.Equal(t, errors.SafeToRepeat(e), errors.SafeToRepeat(bare))
+			assert.Equal(t, errors.ConflictOf(e), errors.ConflictOf(bare))
+			assert.Equal(t, e, errors.Classify(bare))
+			assert.Equal(t, errors.Friendly(e, "en"), errors.Friendly(bare, "en"))
+		})
+	}
+}
+
+func TestTheParametersDecideBeforeTheText(t *testing.T) {
+	moved := &gotgbot.ResponseParameters{MigrateToChatId: -1001234567890}
+	for _, err := range []error{
+		errors.FromTelegram("sendMessage", 400, "Bad Request: a text of another year", moved),
+		errors.FromTelegram("sendMessage", 403, "Forbidden: bot was kicked from the group chat", moved),
+		&gotgbot.TelegramError{Code: 400, ResponseParams: moved},
+	} {
+		assert.ErrorIs(t, errors.Classify(err), errors.Migrated)
+		id, ok := errors.MigrateTo(err)
+		assert.True(t, ok)
+		assert.EqualValues(t, -1001234567890, id)
+	}
+	e := errors.FromTelegram("sendMessage", 400, "Bad Request: group chat was upgraded to a supergroup chat", nil)
+	_, ok := errors.MigrateTo(e)
+	assert.False(t, ok, "no id was given")
+
+	e = errors.FromTelegram("sendMessage", 420, "FLOOD", &gotgbot.ResponseParameters{RetryAfter: 7})
+	assert.Equal(t, errors.RateLimited, e.Kind)
+	assert.Equal(t, 7*time.Second, e.RetryAfter)
+}
+
+func TestAnAnswerSaysWhetherTheCallWasRefused(t *testing.T) {
+	for _, row := range []struct {
+		code        int
+		description string
+		want        errors.Delivery
+	}{
+		{400, "Bad Request", errors.NotDelivered},
+		{429, "Too Many Requests: retry after 5", errors.NotDelivered},
+		{499, "", errors.NotDelivered},
+		{500, "Internal Server Error: restart", errors.NotDelivered},
+		{500, "Internal Server Error: Request aborted", errors.MaybeDelivered},
+		{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.MaybeDelivered},
+		{500, "", errors.MaybeDelivered},
+		{502, "", errors.NotDelivered},
+		{503, "", errors.NotDelivered},
+		{504, "", errors.MaybeDelivered},
+		{520, "", errors.MaybeDelivered},
+		{200, "", errors.MaybeDelivered},
+		{0, "", errors.MaybeDelivered},
+	} {
+		e := errors.FromTelegram("sendMessage", row.code, row.description, nil)
+		assert.Equal(t, row.want, e.Delivery, "%d %s", row.code, row.description)
+		assert.Equal(t, row.want == errors.NotDelivered, errors.SafeToRepeat(e))
+	}
+}
+
+func TestAnAbsurdRetryAfterIsBounded(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for given, want := range map[int64]time.Duration{
+		0: 0, -1: 0, math.MinInt64: 0,
+		1: time.Second, 86400: 24 * time.Hour, 365 * 86400: year,
+		366 * 86400: year, math.MaxInt64 / int64(time.Second): year, math.MaxInt64: year,
+	} {
+		params := &gotgbot.ResponseParameters{RetryAfter: given}
+		e := errors.FromTelegram("getMe", 429, "", params)
+		assert.Equal(t, want, e.RetryAfter, "%d", given)
+		assert.Equal(t, want, errors.RetryAfter(fmt.Errorf("x: %w", e)))
+		assert.Equal(t, want, errors.RetryAfter(&gotgbot.TelegramError{Code: 429, ResponseParams: params}))
+		assert.Equal(t, given, params.RetryAfter, "what was given is left alone")
+		cause, ok := errors.AsType[*gotgbot.TelegramError](e)
+		assert.True(t, ok)
+		assert.EqualValues(t, want/time.Second, cause.ResponseParams.RetryAfter)
+	}
+}
+
+func TestTheThreeConflictsAreToldApart(t *testing.T) {
+	for description, want := range map[string]errors.ConflictReason{
+		"Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first": errors.ConflictWebhook,
+		"Conflict: terminated by other getUpdates request; make sure that only one bot instance is running":            errors.ConflictPolling,
+		"Conflict: terminated by setWebhook request":                                                                   errors.ConflictSetWebhook,
+		"Conflict: terminated by other setWebhook":                                                                     errors.ConflictSetWebhook,
+		"Conflict": errors.ConflictUnknown,
+		"":         errors.ConflictUnknown,
+	} {
+		e := errors.FromTelegram("getUpdates", 409, description, nil)
+		assert.Equal(t, want, errors.ConflictOf(fmt.Errorf("poll: %w", e)), description)
+		other := errors.FromTelegram("getUpdates", 400, description, nil)
+		assert.Equal(t, errors.ConflictUnknown, errors.ConflictOf(other), "no conflict")
+	}
+	assert.Equal(t, errors.ConflictUnknown, errors.ConflictOf(nil))
+	assert.Equal(t, errors.ConflictUnknown, errors.ConflictOf(errors.New("terminated by setWebhook request")))
+}
+
+func TestADescriptionRepeatsNothingOfTheRequest(t *testing.T) {
+	for given, want := range map[string]string{
+		"Bad Request: chat not found":                                                   "Bad Request: chat not found",
+		"Bad Request: message can't be edited":                                          "Bad Request: message can't be edited",
+		`can't parse entities: Unsupported start tag "secret" at byte offset 3`:         `can't parse entities: Unsupported start tag "..." at byte offset 3`,
+		`can't parse entities: Unsupported start tag "sec"ret secret" at byte offset 3`: `can't parse entities: Unsupported start tag "..."`,
+		`Unmatched end tag at byte offset 5, expected "</secret>", found "</secret>"`:   `Unmatched end tag at byte offset 5, expected "..."`,
+		`Character 's' is reserved and must be escaped with the preceding '\'`:          `Character "..."`,
+		`URL 'it's secret' is invalid: Wrong URL`:                                       `URL "..." is invalid: Wrong URL`,
+		`bot "secret`: `bot "..."`,
+		"bot “secret” and «secret» not found":                                                    `bot "..." not found`,
+		"wrong URL https://secret.example/secret given to @secret or t.me/secret":                "wrong URL ... given to @... or ...",
+		"token 123456:AAAAAAAAAAAAAAAAAAAAsecretAAAAAAAAA is bad":                                "token *** is bad",
+		"path /bot123456%3AAAAAAAAAAAAAAAAAAAAAsecretAAAAAAAAA/getMe":                            "path /bot***/getMe",
+		"a\x00b\nc\u202ed\xffe":                                                                  "a b c d e",
+		"word " + strings.Repeat("secret", 20):                                                   "word ...",
+		`Bad Request: failed to send message #2 with the error message "WEBPAGE_MEDIA_EMPTY"`:    "Bad Request: failed to send message #2: WEBPAGE_MEDIA_EMPTY",
+		`bot "secret failed to send message #2" with the error message "secret"`:                 `bot "..."`,
+		`Failed to send message #2 with the error message "Unsupported start tag "secret" here"`: `Failed to send message #2: Unsupported start tag "..." here`,
+		"a" + strings.Repeat("é", 10) + strings.Repeat(" é", 90):                                 "a" + strings.Repeat("é", 10) + strings.Repeat(" é", 58) + " ...",
+		strings.Repeat("é ", 100):                                                                strings.Repeat("é ", 65) + "é...",
+	} {
+		e := errors.FromTelegram("sendMessage", 400, given, nil)
+		assert.Equal(t, want, e.Description)
+		assert.NotContains(t, e.Error(), "secret")
+		assert.NotContains(t, fmt.Sprintf("%+v %v %q", e, e.Err, e.Unwrap()), "secret")
+	}
+}
+
+func FuzzFromTelegram(f *testing.F) {
+	for _, row := range answers {
+		f.Add(row.code, row.description, int64(5), int64(0))
+	}
+	f.Add(429, "retry", int64(math.MaxInt64), int64(math.MinInt64))
+	f.Add(400, "\xff'’\"123456:AAAAAAAAAAAAAAAAAAAAAAAAA", int64(-1), int64(1))
+	f.Fuzz(func(t *testing.T, code int, description string, retry, migrate int64) {
+		e := errors.FromTelegram("m", code, description, &gotgbot.ResponseParameters{RetryAfter: retry, MigrateToChatId: migrate})
+		if e.Kind == errors.None || e.Kind == errors.Internal {
+			t.Errorf("kind %v", e.Kind)
+		}
+		if e.Delivery == errors.DeliveryUnknown {
+			t.Error("delivery is not known")
+		}
+		if e.RetryAfter < 0 || e.RetryAfter > 365*24*time.Hour {
+			t.Errorf("retry after %v", e.RetryAfter)
+		}
+		if text := errors.Friendly(e, "en"); text == "" || strings.Contains(text, "{") {
+			t.Errorf("friendly text %q", text)
+		}
+		checkDescription(t, e.Description)
+	})
+}
+
+func FuzzDescriptionHidesWhatIsQuoted(f *testing.F) {
+	for _, secret := range []string{"secret", `a" b`, "' is it's", "” not found", "123456:AAAAAAAAAAAAAAAAAAAAAAAAA", "\xff\x00", ""} {
+		f.Add(secret)
+	}
+	f.Fuzz(func(t *testing.T, secret string) {
+		// What a server quotes can hold anything, quotation marks included.
+		for _, around := range [...][2]string{
+			{`Bad Request: unsupported start tag "`, `" at byte offset 3`},
+			{`Bad Request: URL '`, `' is invalid: Wrong URL`},
+			{`Bad Request: bot “`, `” not found`},
+		} {
+			got := errors.FromTelegram("m", 400, around[0]+secret+around[1], nil)
+			want := errors.FromTelegram("m", 400, around[0]+"x"+around[1], nil)
+			short := errors.FromTelegram("m", 400, around[0], nil) // where the marks do not pair up
+			if got.Description != want.Description && got.Description != short.Description {
+				t.Errorf("%q shows %q", secret, got.Description)
+			}
+			if got.Kind != want.Kind {
+				t.Errorf("%q decides on the kind %v", secret, got.Kind)
+			}
+			checkDescription(t, got.Description)
+		}
+	})
+}
+
+func checkDescription(t *testing.T, s string) {
+	t.Helper()
+	if len(s) > 200 || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		t.Errorf("description %q", s)
+	}
+	for _, word := range strings.Fields(s) {
+		if len(word) > 64 {
+			t.Errorf("long word in %q", s)
+		}
+	}
+}
