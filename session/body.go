@@ -1,0 +1,84 @@
+package session
+
+import (
+	"bytes"
+	"io"
+	"sync/atomic"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// body is what a call sends, encoded once and read anew by every attempt.
+type body struct {
+	contentType string
+	// text is the whole body where there is no file, else parts is.
+	text  []byte
+	parts []part
+	// size is the length in bytes; -1 where a file's is not known.
+	size int64
+	// once says that a part can't be rewound; taken, that it was read.
+	once  bool
+	taken atomic.Bool
+}
+
+// part is a run of a multipart body: bytes of ours, or a file.
+type part struct {
+	text   []byte
+	file   io.Reader
+	seeker io.Seeker // the file's, nil where it can't be rewound
+}
+
+func (b *body) rewindable() bool { return !b.once }
+
+// open returns a reader of the whole body. A body that can't be rewound opens
+// once.
+func (b *body) open() (io.Reader, error) {
+	if b.parts == nil {
+		return bytes.NewReader(b.text), nil
+	}
+	if b.once && b.taken.Swap(true) {
+		return nil, errors.New("body was sent already and its reader can't seek")
+	}
+	return &partReader{parts: b.parts}, nil
+}
+
+// partReader reads parts one after the other. A file that can seek is read
+// from its start, as gotgbot's Attach does, each time its turn comes, so that
+// one file may stand in a body twice.
+type partReader struct {
+	parts  []part
+	reader io.Reader // of parts[0], nil before its turn
+}
+
+func (r *partReader) Read(p []byte) (int, error) {
+	for len(r.parts) > 0 {
+		if r.reader == nil {
+			if err := r.enter(r.parts[0]); err != nil {
+				return 0, err
+			}
+		}
+		n, err := r.reader.Read(p)
+		if err == io.EOF {
+			r.parts, r.reader = r.parts[1:], nil
+			err = nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.EOF
+}
+
+func (r *partReader) enter(p part) error {
+	if p.file == nil {
+		r.reader = bytes.NewReader(p.text)
+		return nil
+	}
+	if p.seeker != nil {
+		if _, err := p.seeker.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	r.reader = p.file
+	return nil
+}

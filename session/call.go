@@ -1,0 +1,67 @@
+package session
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Call is one call of a Bot API method on its way through the chain. Its body
+// was encoded before the chain began, so no middleware can change what is
+// sent. A Call prints as its method, key and attempt: never its parameters,
+// which are a user's, and never its token.
+type Call struct {
+	// Key is the tenant or bot, as given to [Session.Client].
+	Key string
+	// Method is the Bot API method, such as "sendMessage", as the caller
+	// spelled it; the server ignores case.
+	Method string
+	// Chat is the parameter chat_id; zero where the method has none.
+	Chat ChatID
+	// Params are the caller's parameters, overrides included. Read only.
+	Params map[string]any
+	// Upload says that files are sent with the call.
+	Upload bool
+	// Attempt counts from 1.
+	Attempt int
+
+	token   Token
+	api     endpoint
+	body    *body
+	timeout time.Duration // of one attempt; 0 is none
+}
+
+// Rewindable reports whether the call's body can be sent more than once. It is
+// false for an upload from a reader that can't seek: the first attempt eats it.
+func (c *Call) Rewindable() bool { return c.body.rewindable() }
+
+// Next returns a copy of the call for the next attempt.
+func (c *Call) Next() *Call {
+	next := *c
+	next.Attempt++
+	return &next
+}
+
+// String returns the method, key and attempt.
+func (c *Call) String() string {
+	if c == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("%s for %q (attempt %d)", c.Method, c.Key, c.Attempt)
+}
+
+// Format prints what String returns, whatever the verb.
+func (c *Call) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// LogValue makes slog write the method, key and attempt.
+func (c *Call) LogValue() slog.Value {
+	if c == nil {
+		return slog.Value{}
+	}
+	return slog.GroupValue(
+		slog.String("method", c.Method),
+		slog.String("key", c.Key),
+		slog.Int("attempt", c.Attempt),
+	)
+}

@@ -1,0 +1,51 @@
+// Package session is the one way to Telegram for all bots of a process: one
+// HTTP transport, one chain of middlewares, and for each bot a small client
+// that gotgbot's Bot calls.
+//
+//	s, err := session.New(session.Config{})
+//	...
+//	defer s.Close(ctx)
+//
+//	token, err := session.ParseToken(os.Getenv("BOT_TOKEN"))
+//	bot, err := s.NewBot(ctx, "shop", token)
+//	bot.SendMessage(chatID, "hello", nil)
+//
+// A hundred bots made this way share their connections (with HTTP/2 it is one
+// or two), their TLS sessions and their looked-up addresses.
+//
+// # The decision to make
+//
+// An existing bot keeps its gotgbot.NewBot and changes its BotClient to
+// [Session.Client]; that is one line. New code uses [Session.NewBot], or
+// [Session.Bot] where the bot is known already: their Bots hold the token
+// masked, so that no log can show it. Services with many tenants use package
+// tenant, which opens and closes such bots as they are needed.
+//
+// # A call's way
+//
+// gotgbot's method hands its parameters to the [Client], which encodes them
+// once: as JSON, or as a streamed multipart body when there are files. The
+// [Call] then passes the middlewares of [Config.Middleware], outermost first,
+// and ends at the wire, which sends it, bounds its time and reads the reply.
+// A [Middleware] may refuse, delay, repeat or watch; [Observe] watches.
+//
+// # Errors
+//
+// Every error is an [errors.Error] with a kind. One that Telegram answered
+// also matches *gotgbot.TelegramError, so existing handlers still work; its
+// Params are left out, since they hold what users wrote. An attempt that broke
+// off after its request was sent may have been carried out. For methods that
+// send, such an error is of kind [errors.OutcomeUnknown] and must not be
+// repeated blindly.
+//
+// # Tokens
+//
+// A [Token] prints as "123456:***" whatever prints it. The same holds for
+// calls, clients, bots made by this package, and errors, however deep one
+// looks. What a RoundTripper of the caller's prints itself is out of reach.
+//
+// # What it does not do
+//
+// It does not limit, retry or break circuits by itself: those are middlewares.
+// It does not receive updates other than by a getUpdates that is called.
+package session

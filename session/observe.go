@@ -1,0 +1,91 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// Observation is what is known of one attempt of a call after its end. It
+// holds no parameter and no token.
+type Observation struct {
+	// Key is the tenant or bot.
+	Key string
+	// Method is the Bot API method.
+	Method string
+	// Chat is where it went; zero for methods without a chat.
+	Chat ChatID
+	// Attempt counts from 1.
+	Attempt int
+	// Start is when the attempt began; it has a monotonic reading.
+	Start time.Time
+	// Latency is how long the attempt took.
+	Latency time.Duration
+	// Kind is [errors.None] for success.
+	Kind errors.Kind
+	// Err is the attempt's error, nil for success.
+	Err error
+}
+
+// Observer hears of every attempt's end, on the goroutine of the caller, who
+// waits for it: it must be quick. It is called concurrently.
+type Observer interface {
+	Observe(ctx context.Context, o Observation)
+}
+
+// ObserverFunc adapts a function to [Observer].
+type ObserverFunc func(ctx context.Context, o Observation)
+
+// Observe calls f.
+func (f ObserverFunc) Observe(ctx context.Context, o Observation) { f(ctx, o) }
+
+// Observe is the middleware that tells an observer of every attempt. Place it
+// after what retries and limits, so that it sees what reaches the wire and
+// nothing else.
+func Observe(observer Observer) Middleware {
+	return func(next Invoker) Invoker {
+		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
+			start := time.Now()
+			result, err := next.Invoke(ctx, call)
+			observer.Observe(ctx, Observation{
+				Key:     call.Key,
+				Method:  call.Method,
+				Chat:    call.Chat,
+				Attempt: call.Attempt,
+				Start:   start,
+				Latency: time.Since(start),
+				Kind:    errors.KindOf(err),
+				Err:     err,
+			})
+			return result, err
+		})
+	}
+}
+
+// LogObserver returns an observer that writes every attempt to the log:
+// successes as debug messages, failures as warnings.
+func LogObserver(logger *slog.Logger) Observer {
+	return ObserverFunc(func(ctx context.Context, o Observation) {
+		level := slog.LevelDebug
+		if o.Err != nil {
+			level = slog.LevelWarn
+		}
+		if !logger.Enabled(ctx, level) {
+			return
+		}
+		attrs := []slog.Attr{
+			slog.String("key", o.Key),
+			slog.String("method", o.Method),
+			slog.Int("attempt", o.Attempt),
+			slog.Duration("latency", o.Latency),
+			slog.String("kind", o.Kind.String()),
+		}
+		if o.Err != nil {
+			attrs = append(attrs, slog.String("error", o.Err.Error()))
+		}
+		logger.LogAttrs(ctx, level, "telegram call", attrs...)
+	})
+}

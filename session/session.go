@@ -1,0 +1,305 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/PaulSonOfLars/gotgbot/v2"
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// Config configures a [Session]. Its zero value talks to api.telegram.org with
+// the defaults named below. Durations and counts that are negative mean "no
+// bound" where that makes sense, and are an error elsewhere.
+type Config struct {
+	// APIURL is the Bot API server, such as "http://localhost:8081" for a
+	// self-hosted one. Empty means gotgbot's [gotgbot.DefaultAPIURL],
+	// https://api.telegram.org.
+	APIURL string
+	// TestEnvironment sends calls to Telegram's test environment.
+	// https://core.telegram.org/bots/features#testing-your-bot
+	TestEnvironment bool
+	// RevealFileURLs makes gotgbot's File.URL return URLs that work, and that
+	// hold the token. Leave it off and use [Session.Download].
+	RevealFileURLs bool
+
+	// Timeout bounds an attempt, from its start to the reply's last byte. 0
+	// means 30 s, negative none. A long poll's own time-out is added to it.
+	// A call's RequestOpts.Timeout takes its place.
+	Timeout time.Duration
+	// UploadTimeout is Timeout for calls with files. 0 means 5 min.
+	UploadTimeout time.Duration
+	// FirstByteTimeout bounds the wait from the request's last byte to the
+	// reply's first, except for long polls. 0 means 20 s, negative none.
+	FirstByteTimeout time.Duration
+	// DialTimeout bounds connecting, name look-up included. 0 means 10 s.
+	DialTimeout time.Duration
+	// TLSHandshakeTimeout bounds the TLS handshake. 0 means 10 s.
+	TLSHandshakeTimeout time.Duration
+	// KeepAlive is the time between TCP keep-alive probes. 0 means 30 s,
+	// negative sends none.
+	KeepAlive time.Duration
+	// IdleConnTimeout is how long an unused connection is kept. 0 means 90 s.
+	IdleConnTimeout time.Duration
+	// DNSTTL is how long a looked-up address is used before it is looked up
+	// again, when a connection is made. 0 means 5 min. When a later look-up
+	// fails the old addresses stay in use.
+	DNSTTL time.Duration
+
+	// MaxConns bounds all connections. 0 means 100.
+	MaxConns int
+	// MaxConnsPerHost bounds the connections to one host. 0 means 30. With
+	// HTTP/2, which api.telegram.org speaks, one carries many calls at once.
+	MaxConnsPerHost int
+
+	// MaxReplyBytes bounds a reply's body. 0 means 32 MiB: 100 updates of the
+	// largest size fit many times over.
+	MaxReplyBytes int64
+
+	// TLS is used for TLS connections; nil means Go's defaults.
+	TLS *tls.Config
+	// Proxy chooses a proxy, as in [http.Transport]. Nil means
+	// [http.ProxyFromEnvironment].
+	Proxy func(*http.Request) (*url.URL, error)
+	// Transport takes the place of the session's own transport, and of all
+	// that is configured above for connections: for tests, above all
+	// bottest's. It sees the token in URLs. The session does not close it.
+	Transport http.RoundTripper
+
+	// Middleware is the chain that every call passes, outermost first.
+	Middleware []Middleware
+	// Logger is for the few things that nobody's call returns. Nil discards
+	// them. For the calls themselves see [Observe] and [LogObserver].
+	Logger *slog.Logger
+}
+
+// Session is the one way out for all bots of a process: it owns the HTTP
+// connections, the DNS cache and the chain that every call passes. Make one
+// with [New], share it, and [Session.Close] it at the end. It is safe for
+// concurrent use.
+type Session struct {
+	api            endpoint
+	revealFileURLs bool
+	timeout        time.Duration
+	uploadTimeout  time.Duration
+	wire           *wire
+	chain          Invoker
+	own            *transport // nil where Config.Transport was given
+	log            *slog.Logger
+
+	// mu guards what follows. Nothing is called under it.
+	mu      sync.Mutex
+	closing bool
+	flights map[*flight]struct{}
+	empty   chan struct{} // closed once closing and no flight is left
+}
+
+// flight is a call under way.
+type flight struct{ cancel context.CancelCauseFunc }
+
+var errClosing = errors.New("session closed")
+
+// closeGrace is how long Close waits for calls that it has canceled. Only a
+// RoundTripper or middleware that ignores its context needs any.
+const closeGrace = 5 * time.Second
+
+// New returns a Session. The error names every bad field of cfg. No connection
+// is made and no goroutine is started before the first call.
+func New(cfg Config) (*Session, error) {
+	var bad []error
+	duration := func(name string, value, zero time.Duration) time.Duration {
+		if value < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", name))
+		}
+		if value == 0 {
+			return zero
+		}
+		return value
+	}
+	unbounded := func(value, zero time.Duration) time.Duration {
+		if value == 0 {
+			return zero
+		}
+		return max(value, 0)
+	}
+	count := func(name string, value, zero int) int {
+		if value < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", name))
+		}
+		if value == 0 {
+			return zero
+		}
+		return value
+	}
+	if cfg.APIURL == "" {
+		cfg.APIURL = gotgbot.DefaultAPIURL
+	}
+	api, err := parseEndpoint(cfg.APIURL, cfg.TestEnvironment)
+	if err != nil {
+		bad = append(bad, fmt.Errorf("APIURL: %w", err))
+	}
+	if cfg.MaxReplyBytes < 0 {
+		bad = append(bad, errors.New("MaxReplyBytes is negative"))
+	} else if cfg.MaxReplyBytes == 0 {
+		cfg.MaxReplyBytes = 32 << 20
+	}
+	s := &Session{
+		api:            api,
+		revealFileURLs: cfg.RevealFileURLs,
+		timeout:        unbounded(cfg.Timeout, 30*time.Second),
+		uploadTimeout:  unbounded(cfg.UploadTimeout, 5*time.Minute),
+		log:            cfg.Logger,
+		flights:        make(map[*flight]struct{}),
+		empty:          make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.wire = &wire{
+		transport: cfg.Transport,
+		firstByte: unbounded(cfg.FirstByteTimeout, 20*time.Second),
+		maxReply:  cfg.MaxReplyBytes,
+	}
+	own := transportConfig{
+		dialTimeout:     duration("DialTimeout", cfg.DialTimeout, 10*time.Second),
+		tlsTimeout:      duration("TLSHandshakeTimeout", cfg.TLSHandshakeTimeout, 10*time.Second),
+		idleTimeout:     duration("IdleConnTimeout", cfg.IdleConnTimeout, 90*time.Second),
+		dnsTTL:          duration("DNSTTL", cfg.DNSTTL, 5*time.Minute),
+		maxConns:        count("MaxConns", cfg.MaxConns, 100),
+		maxConnsPerHost: count("MaxConnsPerHost", cfg.MaxConnsPerHost, 30),
+		keepAlive:       cfg.KeepAlive,
+		tls:             cfg.TLS,
+		proxy:           cfg.Proxy,
+		log:             s.log,
+	}
+	if len(bad) > 0 {
+		return nil, &errors.Error{Kind: errors.Internal, Op: "configure session", Err: errors.Join(bad...)}
+	}
+	if cfg.Transport == nil {
+		s.own = newTransport(own)
+		s.wire.transport = s.own.http
+	}
+	s.chain = Chain(s.wire, cfg.Middleware...)
+	return s, nil
+}
+
+// Client returns the client of one bot. The key names the tenant or bot in
+// errors, observations and in all state that middlewares keep; it needs no
+// registration and may be any text, but not the token.
+//
+// An existing bot changes one line:
+//
+//	bot, err := gotgbot.NewBot(token, &gotgbot.BotOpts{BotClient: s.Client("me")})
+//
+// gotgbot then keeps the token in Bot.Token, where %+v shows it. Prefer
+// [Session.NewBot] where the line may change more.
+func (s *Session) Client(key string) Client {
+	return Client{session: s, bot: &identity{key: key}}
+}
+
+// begin admits a call. It returns the context to run it with, and what is to
+// be called at its end.
+func (s *Session) begin(ctx context.Context, op, key string) (context.Context, func(), error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	f := &flight{cancel: cancel}
+	s.mu.Lock()
+	closing := s.closing
+	if !closing {
+		s.flights[f] = struct{}{}
+	}
+	s.mu.Unlock()
+	if closing {
+		cancel(nil)
+		return nil, nil, &errors.Error{Kind: errors.Closed, Op: op, Key: key, Delivery: errors.NotDelivered, Err: errClosing}
+	}
+	return ctx, func() { s.end(f) }, nil
+}
+
+func (s *Session) end(f *flight) {
+	f.cancel(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, found := s.flights[f]; !found {
+		return // ended before
+	}
+	delete(s.flights, f)
+	if s.closing && len(s.flights) == 0 {
+		close(s.empty)
+	}
+}
+
+// Close ends the session: new calls fail with [errors.Closed], calls under way
+// are waited for. When ctx ends first they are canceled and fail with that
+// kind too, and Close returns ctx's error. Then all connections are closed.
+// Close may be called more than once; each call waits.
+func (s *Session) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.closing {
+		s.closing = true
+		if len(s.flights) == 0 {
+			close(s.empty)
+		}
+	}
+	s.mu.Unlock()
+
+	var err error
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+		err = s.abort(ctx)
+	}
+	if s.own != nil {
+		s.own.close()
+	}
+	return err
+}
+
+func (s *Session) abort(ctx context.Context) error {
+	s.mu.Lock()
+	flights := slices.Collect(maps.Keys(s.flights))
+	s.mu.Unlock()
+	if len(flights) == 0 {
+		return nil
+	}
+	for _, f := range flights {
+		f.cancel(errClosing)
+	}
+	s.log.WarnContext(ctx, "session closed with calls under way", slog.Int("calls", len(flights)))
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	e := &errors.Error{Kind: errors.KindOf(ctx.Err()), Op: "close session", Err: context.Cause(ctx)}
+	select {
+	case <-s.empty:
+	case <-grace.C:
+		e.Err = fmt.Errorf("calls that ignore their context are still running: %w", e.Err)
+	}
+	return e
+}
+
+// Stats are a session's figures at one moment.
+type Stats struct {
+	// InFlight is how many calls are under way.
+	InFlight int
+	// Open is how many connections are open, and Dialed how many were opened
+	// so far. Both are 0 with a Transport of the caller's.
+	Open, Dialed int
+}
+
+// Stats returns the session's figures.
+func (s *Session) Stats() Stats {
+	s.mu.Lock()
+	stats := Stats{InFlight: len(s.flights)}
+	s.mu.Unlock()
+	if s.own != nil {
+		stats.Open, stats.Dialed = s.own.conns.count()
+	}
+	return stats
+}
