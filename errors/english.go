@@ -95,6 +95,7 @@ var englishTexts = [kinds]phrase{
 		"This bot has just been logged out of Telegram. Please try again in {wait}.",
 	},
 	TokenTaken: {text: "This bot is already connected to another account. Please disconnect it there first, or use another bot."},
+	Exists:     {text: "This account already has a bot. To change its token, please use the option to replace it."},
 	WrongBot:   {text: "This token belongs to another bot. Please enter the token of the bot you are changing."},
 	NotFound:   {text: "We could not find this. Please check that it still exists, and try again."},
 	Stale:      {text: "This was changed by someone else in the meantime. Please reload it and try again."},

@@ -42,6 +42,8 @@ const (
 	LoggedOut
 	// TokenTaken says that the bot belongs to another tenant already.
 	TokenTaken
+	// Exists says that there is a tenant of that id already, with other data.
+	Exists
 	// WrongBot says that a token is of another bot than the tenant's.
 	WrongBot
 	// NotFound says that there is no such tenant, record, file or method.
@@ -175,6 +177,7 @@ var traitsOf = [kinds]traits{
 	Unauthorized: {"unauthorized", "token not accepted by Telegram", 422, FaultTenant, false},
 	LoggedOut:    {"logged_out", "bot logged out of this server", 409, FaultTenant, false},
 	TokenTaken:   {"token_taken", "bot belongs to another tenant", 409, FaultTenant, false},
+	Exists:       {"exists", "exists already", 409, FaultCaller, false},
 	WrongBot:     {"wrong_bot", "token is of another bot", 409, FaultTenant, false},
 	NotFound:     {"not_found", "not found", 404, FaultCaller, false},
 	Stale:        {"stale", "changed by somebody else meanwhile", 409, FaultCaller, true},

@@ -30,6 +30,7 @@ var allKinds = []struct {
 	{errors.Unauthorized, "unauthorized", "token not accepted by Telegram", 422, errors.FaultTenant, false, "new token from @BotFather"},
 	{errors.LoggedOut, "logged_out", "bot logged out of this server", 409, errors.FaultTenant, false, "10 minutes"},
 	{errors.TokenTaken, "token_taken", "bot belongs to another tenant", 409, errors.FaultTenant, false, "disconnect it there"},
+	{errors.Exists, "exists", "exists already", 409, errors.FaultCaller, false, "already has a bot"},
 	{errors.WrongBot, "wrong_bot", "token is of another bot", 409, errors.FaultTenant, false, "enter the token"},
 	{errors.NotFound, "not_found", "not found", 404, errors.FaultCaller, false, "check that it still exists"},
 	{errors.Stale, "stale", "changed by somebody else meanwhile", 409, errors.FaultCaller, true, "reload"},

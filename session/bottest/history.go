@@ -13,6 +13,8 @@ type entry struct {
 	seq int64 // grows over all chats
 	bot int64 // who sent it, 0 for a user
 	raw json.RawMessage
+
+	first json.RawMessage // raw before its sender edited it, nil if it was not
 }
 
 func (e *entry) message() *gotgbot.Message {

@@ -157,6 +157,7 @@ func TestTooManyRequestsInFlight(t *testing.T) {
 		require.Equal(t, 3*time.Second, elapsed(func() { got = call(t, srv, bot.Token(), "getMe") }), "it comes late")
 		require.Equal(t, 60, got.Parameters.RetryAfter)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.True(t, call(t, srv, bot.Token(), "getMe").OK)
 	})
 }
@@ -178,6 +179,7 @@ func TestTooManyUnsentMessagesToAChat(t *testing.T) {
 		require.Equal(t, 60, call(t, srv, bot.Token(), "sendMessage", "chat_id", ann.ID, "text", "x").Parameters.RetryAfter)
 		require.True(t, call(t, srv, bot.Token(), "sendMessage", "chat_id", ben.ID, "text", "x").OK)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.True(t, call(t, srv, bot.Token(), "sendMessage", "chat_id", ann.ID, "text", "x").OK)
 	})
 }

@@ -56,7 +56,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		q.respond(w, r, 0, Action{}, func(time.Duration) answer { return answerError(notFound()) })
 		return
 	case t.file:
-		q.nameIt("download")
+		q.name, q.call.Method, q.known = "download", "download", true
 	default:
 		q.nameIt(t.rest)
 	}
@@ -173,8 +173,6 @@ func (q *request) nameIt(name string) {
 	q.call.Method = name
 	if m, ok := q.srv.methods[q.name]; ok {
 		q.call.Method, q.known = m.name, true
-	} else if q.name == "download" {
-		q.known = true
 	}
 }
 

@@ -142,8 +142,9 @@ func (u *User) post(c *chat, m gotgbot.Message) *gotgbot.Message {
 	return &m
 }
 
-// EditMessage changes the text of a message that the user has written. It
-// panics if there is no such message.
+// EditMessage changes the text of a message that the user has written, given
+// as it was returned when it was written or last edited. It panics if there is
+// no such message.
 func (u *User) EditMessage(m *gotgbot.Message, text string) *gotgbot.Message {
 	c := u.chatOf(m)
 	if c != nil {
@@ -153,6 +154,9 @@ func (u *User) EditMessage(m *gotgbot.Message, text string) *gotgbot.Message {
 			edited := e.message()
 			edited.Text, edited.Entities = text, scanEntities(text)
 			edited.EditDate = time.Now().Unix()
+			if e.first == nil {
+				e.first = e.raw
+			}
 			e.raw = encodeMessage(edited)
 			c.deliver("edited_message", edited, e.raw, nil)
 			return edited
@@ -173,9 +177,16 @@ func (u *User) chatOf(m *gotgbot.Message) *chat {
 		}
 		return nil
 	}
-	// The message does not say which bot it went to, and several may have one
-	// of that number.
-	var found []*chat
+	return u.chatWith(m)
+}
+
+// chatWith finds the private chat of a message the user wrote. The message
+// does not say which bot it went to, and several may have one of that number,
+// so the content decides, and then which was written last.
+func (u *User) chatWith(m *gotgbot.Message) *chat {
+	raw := encodeMessage(m)
+	var found *chat
+	var best entry
 	for _, b := range u.srv.world.allBots() {
 		c := b.dialog(u.ID)
 		if c == nil {
@@ -183,19 +194,12 @@ func (u *User) chatOf(m *gotgbot.Message) *chat {
 		}
 		c.mu.Lock()
 		e := c.history.find(m.MessageId)
-		if e != nil && e.bot == 0 {
-			if bytes.Equal(e.raw, encodeMessage(m)) {
-				found = append([]*chat{c}, found...)
-			} else if e.message().Date == m.Date {
-				found = append(found, c)
-			}
+		if e != nil && e.bot == 0 && e.seq > best.seq && (bytes.Equal(e.raw, raw) || bytes.Equal(e.first, raw)) {
+			found, best = c, *e
 		}
 		c.mu.Unlock()
 	}
-	if len(found) == 0 {
-		return nil
-	}
-	return found[0]
+	return found
 }
 
 // Press presses a button with callback data under a bot's message. The bot

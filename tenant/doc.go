@@ -1,0 +1,39 @@
+// Package tenant keeps the bots of many customers: who they are, with which
+// token, and which of them are open right now.
+//
+//	pool, err := tenant.NewPool(s, store, tenant.PoolConfig{})
+//	manager := tenant.NewManager(pool, tenant.ManagerConfig{})
+//
+//	record, err := manager.Register(ctx, "customer-7", tokenFromTheForm)
+//
+//	err = pool.Do(ctx, "customer-7", func(ctx context.Context, t *tenant.Tenant) error {
+//		_, err := t.Bot.SendMessageWithContext(ctx, chatID, "hello", nil)
+//		return err
+//	})
+//
+// A [Pool] opens a bot when it is first wanted, lends it, and closes it when it
+// has been idle. An open bot is cheap, about a kilobyte: it has no connection
+// and no goroutine of its own, since the session has them. What makes it worth
+// closing is what [Hook]s attach to it.
+//
+// A [Manager] registers tenants, rotates their tokens, suspends and removes
+// them. When Telegram answers a call with 401, the manager quarantines the
+// tenant, so that a revoked token costs one call and not one for every message.
+//
+// # The decision to make
+//
+// Where records live. A [Store] is five methods; [MemoryStore] is the one that
+// needs nothing and keeps nothing.
+//
+// # Errors
+//
+// They have kinds, of package errors. A tenant that is not there is NotFound,
+// one that may not be used is Suspended, and when every place is in use it is
+// PoolFull. A failed open is remembered for a moment, so that not every caller
+// repeats it; until then the same error comes with a RetryAfter.
+//
+// # What it does not do
+//
+// It does not limit or repeat calls, which is the session's chain, and it
+// receives no updates.
+package tenant

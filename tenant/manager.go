@@ -1,0 +1,321 @@
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
+)
+
+// ManagerConfig configures a [Manager]. Its zero value is a good one.
+type ManagerConfig struct {
+	// OnQuarantine hears of a tenant that was quarantined because Telegram
+	// answered err, an [errors.Unauthorized]. It is called once each time, on
+	// the goroutine of the call that met the 401, after the record was
+	// stored and the bot evicted.
+	OnQuarantine func(ctx context.Context, r Record, err error)
+	// Logger hears of every change. Nil discards.
+	Logger *slog.Logger
+}
+
+// Manager is where tenants come from and go: it checks tokens, keeps the
+// records and makes every change known to the pool at once. After a method has
+// returned, no lease that begins sees what was before; leases that are out end
+// as the method says. It is safe for concurrent use, also for one tenant.
+type Manager struct {
+	session *session.Session
+	store   Store
+	pool    *Pool
+	cfg     ManagerConfig
+	log     *slog.Logger
+}
+
+// NewManager returns the manager of a pool's tenants, in the pool's store. A
+// pool has one manager; the last made is the one that quarantines.
+func NewManager(p *Pool, cfg ManagerConfig) *Manager {
+	m := &Manager{session: p.session, store: p.store, pool: p, cfg: cfg, log: cfg.Logger}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	quarantine := m.quarantine
+	p.quarantine.Store(&quarantine)
+	return m
+}
+
+// Option adds to a record that is registered.
+type Option func(*Record)
+
+// WithMetadata stores the caller's own data with the record.
+func WithMetadata(metadata map[string]string) Option {
+	return func(r *Record) { r.Metadata = maps.Clone(metadata) }
+}
+
+// Register checks a token and stores a new tenant with it. It asks Telegram
+// who the bot is, so the token was valid a moment ago. Registering a tenant
+// again with the token it has is no error and changes nothing.
+//
+// Each way it fails has a kind: [errors.BadRequest] for the id,
+// [errors.InvalidToken], [errors.Unauthorized], [errors.TokenTaken] when the
+// bot belongs to another tenant, [errors.Exists] when the tenant has another
+// token already (see [Manager.Rotate]), and what may befall a call of getMe.
+func (m *Manager) Register(ctx context.Context, id, token string, options ...Option) (Record, error) {
+	if err := checkID(id); err != nil {
+		return Record{}, err
+	}
+	t, err := session.ParseToken(token)
+	if err != nil {
+		return Record{}, err
+	}
+	if old, found, err := m.registered(ctx, id, t); found || err != nil {
+		return old, err
+	}
+	r, err := m.identify(ctx, id, t)
+	if err != nil {
+		return Record{}, err
+	}
+	for _, o := range options {
+		o(&r)
+	}
+	r.CreatedAt = r.UpdatedAt
+	stored, err := m.store.Put(ctx, r)
+	if errors.Is(err, errors.Exists) { // somebody else was quicker
+		old, _, err := m.registered(ctx, id, t)
+		return old, err
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	m.changed(ctx, "tenant registered", stored, false)
+	return stored, nil
+}
+
+// registered returns the tenant's record if it has this token, and an error if
+// it has another.
+func (m *Manager) registered(ctx context.Context, id string, t session.Token) (Record, bool, error) {
+	old, err := m.store.Get(ctx, id)
+	switch {
+	case errors.Is(err, errors.NotFound):
+		return Record{}, false, nil
+	case err != nil:
+		return Record{}, false, err
+	case !old.Token.Equal(t):
+		return Record{}, false, fail("register tenant", id, errors.Exists, nil)
+	}
+	return old, true, nil
+}
+
+// identify asks Telegram who the bot of a token is.
+func (m *Manager) identify(ctx context.Context, id string, t session.Token) (Record, error) {
+	bot, err := m.session.NewBot(ctx, id, t)
+	if err != nil {
+		return Record{}, err
+	}
+	return Record{
+		ID:        id,
+		BotID:     bot.Id,
+		Username:  bot.Username,
+		Name:      bot.FirstName,
+		Token:     t,
+		UpdatedAt: time.Now().UTC(),
+	}, nil
+}
+
+// Rotate gives a tenant a new token of the same bot, after asking Telegram
+// about it. A quarantined tenant becomes active again; a suspended one stays
+// suspended. Leases that are out keep the old token, which Telegram no longer
+// accepts, until they end; no new instance opens before that.
+//
+// A token of another bot is [errors.WrongBot].
+func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) {
+	t, err := session.ParseToken(token)
+	if err != nil {
+		return Record{}, err
+	}
+	old, err := m.store.Get(ctx, id)
+	if err != nil {
+		return Record{}, err
+	}
+	if old.BotID != t.ID() {
+		return Record{}, fail("rotate token", id, errors.WrongBot, nil)
+	}
+	seen, err := m.identify(ctx, id, t)
+	if err != nil {
+		return Record{}, err
+	}
+	r, _, err := m.update(ctx, id, func(r *Record) (bool, error) {
+		if r.BotID != t.ID() {
+			return false, fail("rotate token", id, errors.WrongBot, nil)
+		}
+		r.Token, r.Username, r.Name = t, seen.Username, seen.Name
+		if r.Status == Quarantined {
+			r.Status, r.Reason = Active, ""
+		}
+		return true, nil
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	m.changed(ctx, "token rotated", r, false)
+	return r, nil
+}
+
+// Suspend switches a tenant off. Contexts of leases that are out end, so that
+// those who use the bot stop; new leases fail with [errors.Suspended]. The
+// reason is for the operator. Suspending twice keeps the later reason.
+func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
+	r, _, err := m.update(ctx, id, func(r *Record) (bool, error) {
+		r.Status, r.Reason = Suspended, reason
+		return true, nil
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	m.changed(ctx, "tenant suspended", r, true)
+	return r, nil
+}
+
+// Resume makes a suspended tenant active. One that was quarantined is asked
+// about first: its token may have come to be accepted again, and if not, the
+// error is [errors.Unauthorized] and it stays quarantined. Resuming an active
+// tenant changes nothing.
+func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
+	old, err := m.store.Get(ctx, id)
+	if err != nil {
+		return Record{}, err
+	}
+	if old.Status == Quarantined {
+		if _, err := m.identify(ctx, id, old.Token); err != nil {
+			return Record{}, err
+		}
+	}
+	r, changed, err := m.update(ctx, id, func(r *Record) (bool, error) {
+		if r.Status == Active {
+			return false, nil
+		}
+		if r.Status == Quarantined && !r.Token.Equal(old.Token) {
+			return false, fail("resume tenant", id, errors.Stale, nil)
+		}
+		r.Status, r.Reason = Active, ""
+		return true, nil
+	})
+	if err != nil || !changed {
+		return r, err
+	}
+	m.changed(ctx, "tenant resumed", r, false)
+	return r, nil
+}
+
+// Remove forgets a tenant. Contexts of leases that are out end. Removing one
+// that is not there is [errors.NotFound]. Telegram is told nothing: the bot
+// stays its owner's.
+func (m *Manager) Remove(ctx context.Context, id string) error {
+	for range maxTries {
+		r, err := m.store.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		err = m.store.Delete(ctx, id, r.Version)
+		if err == nil {
+			m.changed(ctx, "tenant removed", r, true)
+			return nil
+		}
+		if !errors.Is(err, errors.Stale) {
+			return err
+		}
+	}
+	return fail("remove tenant", id, errors.Stale, nil)
+}
+
+// Get returns a tenant's record.
+func (m *Manager) Get(ctx context.Context, id string) (Record, error) { return m.store.Get(ctx, id) }
+
+// List walks the records that filter selects, by ascending id; filter.Limit is
+// the size of the pages it reads. It ends after the first error.
+func (m *Manager) List(ctx context.Context, filter Filter) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for {
+			page, err := m.store.List(ctx, filter)
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			for _, r := range page {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			filter.After = page[len(page)-1].ID
+		}
+	}
+}
+
+// maxTries bounds how often a change is tried again because others change the
+// same record. Each try that fails means that another change went through.
+const maxTries = 10
+
+// update reads a record, changes it and stores it, again when somebody else
+// changed it meanwhile. change returns false to leave it as it is.
+func (m *Manager) update(ctx context.Context, id string, change func(*Record) (bool, error)) (Record, bool, error) {
+	for range maxTries {
+		r, err := m.store.Get(ctx, id)
+		if err != nil {
+			return Record{}, false, err
+		}
+		if ok, err := change(&r); !ok || err != nil {
+			return r, false, err
+		}
+		r.UpdatedAt = time.Now().UTC()
+		stored, err := m.store.Put(ctx, r)
+		if err == nil {
+			return stored, true, nil
+		}
+		if !errors.Is(err, errors.Stale) {
+			return Record{}, false, err
+		}
+	}
+	return Record{}, false, fail("change tenant", id, errors.Stale, nil)
+}
+
+// changed makes a stored change known.
+func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
+	m.pool.core.Evict(r.ID, abort)
+	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
+}
+
+// quarantine stops using a token that Telegram no longer accepts. A token that
+// was rotated since the call is another one, and a tenant that is not active
+// is not used anyway.
+func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
+	r, changed, err := m.update(ctx, t.ID(), func(r *Record) (bool, error) {
+		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
+			return false, nil
+		}
+		r.Status, r.Reason = Quarantined, "Telegram no longer accepts the token"
+		return true, nil
+	})
+	if errors.Is(err, errors.NotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil || !changed {
+		return err
+	}
+	m.changed(ctx, "tenant quarantined", r, false)
+	if m.cfg.OnQuarantine != nil {
+		defer func() {
+			if p := recover(); p != nil {
+				m.log.ErrorContext(ctx, "panic in OnQuarantine", slog.String("tenant", r.ID),
+					slog.String("panic", session.Redact(fmt.Sprint(p))))
+			}
+		}()
+		m.cfg.OnQuarantine(ctx, r, cause)
+	}
+	return nil
+}

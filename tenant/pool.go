@@ -1,0 +1,291 @@
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
+	"github.com/tgfleet/tgfleet/tenant/internal/pool"
+)
+
+// PoolConfig configures a [Pool]. Its zero value is a good one. Negative
+// values are errors.
+type PoolConfig struct {
+	// MaxOpen bounds the bots that are open at one time, those that are
+	// opening or closing included. 0 means 10,000.
+	MaxOpen int
+	// IdleTTL is how long an unused bot stays open. It closes that long after
+	// its last lease, or up to half as much later. 0 means 10 min.
+	IdleTTL time.Duration
+	// OpenTimeout bounds an open, hooks included. 0 means 30 s.
+	OpenTimeout time.Duration
+	// AcquireTimeout bounds the wait for a place when MaxOpen bots are in
+	// use; past it the error is [errors.PoolFull]. 0 means 10 s.
+	AcquireTimeout time.Duration
+	// CloseTimeout bounds the end of one instance's hooks. 0 means 30 s.
+	CloseTimeout time.Duration
+	// OnOpen are run, in this order, when a bot is opened.
+	OnOpen []Hook
+	// TrackLeases records where every lease is taken, for the message about a
+	// lost one. That takes longer than all the rest of an Acquire; without it
+	// one lease in 64 is recorded, and every one from the first loss on.
+	TrackLeases bool
+	// Logger hears of lost leases, of errors of hooks that end, and of bots
+	// whose token Telegram no longer accepts. Nil discards.
+	Logger *slog.Logger
+}
+
+// Pool turns a tenant's id into a live bot. It opens a bot when it is first
+// asked for, once for all who ask, lends it to any number of callers at once,
+// and closes it when it was not used for a while. What is lent is never
+// closed, and while an instance closes no second one of its tenant starts.
+//
+// Most callers want [Pool.Do]. [Pool.Acquire] is for uses that do not fit into
+// a function; each lease must be released.
+//
+// A Pool is safe for concurrent use. Callbacks and hooks run without its lock
+// and may call it; one that waits for the end of an instance it uses itself
+// waits until its context ends.
+type Pool struct {
+	core    *pool.Pool[*Tenant]
+	session *session.Session
+	store   Store
+	hooks   []Hook
+	log     *slog.Logger
+
+	closeTimeout time.Duration
+
+	// quarantine is the manager's, which is made after the pool.
+	quarantine atomic.Pointer[func(context.Context, *Tenant, error) error]
+}
+
+// NewPool returns a pool of the bots whose records are in store, and whose
+// calls go through s. The error names every bad field. No goroutine is started
+// before the first open. Close the pool before the session.
+func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
+	var bad []error
+	if s == nil {
+		bad = append(bad, errors.New("session is nil"))
+	}
+	if store == nil {
+		bad = append(bad, errors.New("store is nil"))
+	}
+	if cfg.MaxOpen < 0 {
+		bad = append(bad, errors.New("MaxOpen is negative"))
+	}
+	if cfg.MaxOpen == 0 {
+		cfg.MaxOpen = 10_000
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		zero  time.Duration
+	}{
+		{"IdleTTL", &cfg.IdleTTL, 10 * time.Minute},
+		{"OpenTimeout", &cfg.OpenTimeout, 30 * time.Second},
+		{"AcquireTimeout", &cfg.AcquireTimeout, 10 * time.Second},
+		{"CloseTimeout", &cfg.CloseTimeout, 30 * time.Second},
+	} {
+		if *d.value < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", d.name))
+		}
+		if *d.value == 0 {
+			*d.value = d.zero
+		}
+	}
+	for i, h := range cfg.OnOpen {
+		if h == nil {
+			bad = append(bad, fmt.Errorf("OnOpen[%d] is nil", i))
+		}
+	}
+	if len(bad) > 0 {
+		return nil, fail("configure pool", "", errors.Internal, errors.Join(bad...))
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Pool{session: s, store: store, hooks: cfg.OnOpen, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
+	p.core = pool.New(pool.Config[*Tenant]{
+		Open:           p.open,
+		Close:          p.end,
+		Cooldown:       cooldown,
+		Lost:           p.lost,
+		MaxOpen:        cfg.MaxOpen,
+		IdleTTL:        cfg.IdleTTL,
+		OpenTimeout:    cfg.OpenTimeout,
+		AcquireTimeout: cfg.AcquireTimeout,
+		CloseTimeout:   cfg.CloseTimeout,
+		TrackSites:     cfg.TrackLeases,
+	})
+	return p, nil
+}
+
+// Do calls f with the tenant's bot. f's context ends with ctx, and when the
+// instance is to be given up: the tenant was suspended or removed, or the pool
+// no longer waits. The tenant must not be used after f has returned.
+//
+// The error is f's, or one of kind [errors.NotFound], [errors.Suspended],
+// [errors.PoolFull], [errors.Closed], [errors.Canceled], [errors.Timeout], or
+// of what failed in a hook.
+func (p *Pool) Do(ctx context.Context, id string, f func(ctx context.Context, t *Tenant) error) error {
+	lease, err := p.Acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	instance := lease.Context()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(instance, func() { cancel(context.Cause(instance)) })()
+	return f(ctx, lease.Tenant())
+}
+
+// Acquire lends the tenant's bot until the lease is released. Its errors are
+// those of [Pool.Do].
+func (p *Pool) Acquire(ctx context.Context, id string) (Lease, error) {
+	l, err := p.core.Acquire(ctx, id)
+	if err != nil {
+		return Lease{}, p.typed(ctx, id, err)
+	}
+	return Lease{l}, nil
+}
+
+// Evict closes a tenant's bot: at once when it is not in use, else with its
+// last lease. The next Acquire opens it anew, from what is stored then.
+func (p *Pool) Evict(id string) { p.core.Evict(id, false) }
+
+// Close ends the pool: no new leases, those out are waited for, then every bot
+// is closed. When ctx ends first, the leases' contexts end, the bots are
+// closed although in use, and ctx's error is returned. Close may be called
+// more than once; each call waits.
+func (p *Pool) Close(ctx context.Context) error {
+	if err := p.core.Close(ctx); err != nil {
+		return fail("close pool", "", errors.KindOf(ctx.Err()), err)
+	}
+	return nil
+}
+
+// Stats are a pool's figures.
+type Stats struct {
+	// Open, Opening and Closing count instances, and Leased leases, now. An
+	// instance that closes with its last lease counts as Closing.
+	Open, Opening, Closing, Leased int
+	// Opens, Failures (of opens), Evictions and Lost (leases) count since the
+	// pool was made. Evictions are instances closed for whatever reason but
+	// the pool's end.
+	Opens, Failures, Evictions, Lost uint64
+}
+
+// Stats returns the figures of this moment. It takes time in proportion to the
+// open bots.
+func (p *Pool) Stats() Stats { return Stats(p.core.Stats()) }
+
+func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
+	r, err := p.store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if r.Status != Active {
+		return nil, fail("open tenant", id, errors.Suspended, fmt.Errorf("tenant is %v", r.Status))
+	}
+	bot := p.session.Bot(id, r.Token, r.user())
+	t := &Tenant{Bot: bot, Record: r}
+	bot.BotClient = &client{Client: bot.BotClient.(session.Client), tenant: t, pool: p}
+	opened := false
+	defer func() {
+		if !opened { // by an error, a panic or a Goexit
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.closeTimeout)
+			defer cancel()
+			p.end(ctx, id, t)
+		}
+	}()
+	if err := t.runHooks(ctx, p.hooks); err != nil {
+		return nil, err
+	}
+	opened = true
+	return t, nil
+}
+
+func (p *Pool) end(ctx context.Context, id string, t *Tenant) {
+	if err := t.end(ctx); err != nil {
+		p.log.ErrorContext(ctx, "tenant closed with errors", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+	}
+}
+
+// Cool-downs of opens that fail again and again.
+const (
+	firstCooldown = time.Second
+	maxCooldown   = time.Minute
+)
+
+// cooldown doubles with every failure in a row and is spread by half, so that
+// tenants that failed together do not come back together. What a change of the
+// record mends is not remembered at all, since that change may be any moment.
+func cooldown(err error, failures int) time.Duration {
+	switch errors.KindOf(err) {
+	case errors.NotFound, errors.Suspended, errors.Canceled:
+		return 0
+	}
+	d := maxCooldown
+	if failures < 7 {
+		d = min(firstCooldown<<(failures-1), maxCooldown)
+	}
+	return d + rand.N(d/2+1)
+}
+
+func (p *Pool) lost(id string, site uintptr) {
+	where := "not recorded; from now on every lease's is"
+	if site != 0 {
+		frame, _ := runtime.CallersFrames([]uintptr{site}).Next()
+		where = fmt.Sprintf("%s (%s:%d)", frame.Function, frame.File, frame.Line)
+	}
+	p.log.Error("lease was never released", slog.String("tenant", id), slog.String("taken", where))
+}
+
+// unauthorized is told of a 401, once for each instance.
+func (p *Pool) unauthorized(ctx context.Context, t *Tenant, cause error) {
+	p.log.WarnContext(ctx, "token not accepted by Telegram", slog.String("tenant", t.ID()))
+	quarantine := p.quarantine.Load()
+	if quarantine == nil {
+		return
+	}
+	// The caller may be about to give up; what it has learned still counts.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := (*quarantine)(ctx, t, cause); err != nil {
+		t.reported.Store(false) // the next 401 tries again
+		p.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", t.ID()), slog.String("error", session.Redact(err.Error())))
+	}
+}
+
+// typed gives an error of the core its kind.
+func (p *Pool) typed(ctx context.Context, id string, err error) error {
+	const op = "open tenant"
+	var cooling *pool.Cooling
+	var panicked *pool.PanicError
+	switch {
+	case errors.Is(err, pool.ErrClosed):
+		return fail(op, id, errors.Closed, err)
+	case errors.Is(err, pool.ErrFull):
+		return fail(op, id, errors.PoolFull, err)
+	case errors.As(err, &cooling):
+		return &errors.Error{
+			Kind: errors.KindOf(cooling.Err), Op: op, Key: id, RetryAfter: cooling.Left,
+			Delivery: errors.NotDelivered, Err: cooling.Err,
+		}
+	case errors.As(err, &panicked):
+		p.log.Error("panic while opening a tenant", slog.String("tenant", id),
+			slog.String("panic", session.Redact(panicked.Error())), slog.String("stack", session.Redact(string(panicked.Stack))))
+		return fail(op, id, errors.Internal, errors.New(session.Redact(panicked.Error())))
+	case ctx.Err() != nil && err == context.Cause(ctx):
+		return fail(op, id, errors.KindOf(ctx.Err()), err)
+	default:
+		return fail(op, id, errors.KindOf(err), err)
+	}
+}
