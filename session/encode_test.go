@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"math"
 	"mime"
@@ -17,7 +16,7 @@ import (
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	fleeterrors "github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
 )
 
@@ -200,7 +199,7 @@ func TestUploadOfAReaderThatCannotSeek(t *testing.T) {
 	_, err = bot.Request("sendDocument", map[string]any{
 		"document": gotgbot.InputFileByReader("b.txt", unseekable{strings.NewReader("BBB")}),
 	}, nil)
-	assert.Equal(t, fleeterrors.Internal, fleeterrors.KindOf(err), "a second attempt must not send an empty file")
+	assert.Equal(t, errors.Internal, errors.KindOf(err), "a second attempt must not send an empty file")
 	require.Len(t, got, 3)
 	assert.Equal(t, int64(-1), got[2].length)
 	_, files := got[2].fields(t)
@@ -296,9 +295,9 @@ func TestParametersOfTheCallersOwnTypes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := request(v)
-			assert.Equal(t, fleeterrors.BadRequest, fleeterrors.KindOf(err))
+			assert.Equal(t, errors.BadRequest, errors.KindOf(err))
 			assert.NotContains(t, err.Error(), canarySecret)
-			assert.True(t, fleeterrors.SafeToRepeat(err), "nothing was sent")
+			assert.True(t, errors.SafeToRepeat(err), "nothing was sent")
 		})
 	}
 }

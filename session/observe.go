@@ -66,11 +66,12 @@ func Observe(observer Observer) Middleware {
 }
 
 // LogObserver returns an observer that writes every attempt to the log:
-// successes as debug messages, failures as warnings.
+// successes, and calls that the caller gave up, as debug messages, failures as
+// warnings.
 func LogObserver(logger *slog.Logger) Observer {
 	return ObserverFunc(func(ctx context.Context, o Observation) {
 		level := slog.LevelDebug
-		if o.Err != nil {
+		if o.Err != nil && o.Kind != errors.Canceled {
 			level = slog.LevelWarn
 		}
 		if !logger.Enabled(ctx, level) {

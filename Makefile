@@ -1,0 +1,17 @@
+.PHONY: test race check bench demo
+
+test:
+	go test work
+
+race:
+	go test -race work
+
+check:
+	bash .ci/run
+
+bench:
+	go test ./session -run '^$$' -bench 'Call|FirstCalls|Upload'
+	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
+
+demo:
+	go run ./examples/server -demo -for 10s

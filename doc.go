@@ -1,0 +1,45 @@
+// Package tgfleet runs many customers' Telegram bots in one service, on top of
+// gotgbot. It holds no code itself; this is the tour of the packages that do.
+//
+// # One session for all bots
+//
+// Package [github.com/tgfleet/tgfleet/session] is the way out. A Session owns
+// the HTTP connections, the DNS cache and the chain of middlewares that every
+// call passes; each bot has a client of two words. An existing gotgbot bot
+// moves over by changing its BotClient:
+//
+//	s, err := session.New(session.Config{})
+//	bot, err := gotgbot.NewBot(token, &gotgbot.BotOpts{BotClient: s.Client("me")})
+//
+// # Tenants
+//
+// Package [github.com/tgfleet/tgfleet/tenant] knows whose bot is whose. Its
+// Manager registers tenants by their token, its Pool opens their bots when they
+// are wanted and closes them when they are not:
+//
+//	pool, err := tenant.NewPool(s, tenant.NewMemoryStore(), tenant.PoolConfig{})
+//	manager := tenant.NewManager(pool, tenant.ManagerConfig{})
+//	_, err = manager.Register(ctx, "customer-7", token)
+//	err = pool.Do(ctx, "customer-7", func(ctx context.Context, t *tenant.Tenant) error {
+//		_, err := t.Bot.SendMessageWithContext(ctx, chatID, "hello", nil)
+//		return err
+//	})
+//
+// # Errors
+//
+// Package [github.com/tgfleet/tgfleet/errors] is the standard one and more:
+// kinds for programs, friendly texts for people, problem documents for HTTP
+// clients. It says what a token, a user or Telegram did wrong, and whether a
+// call may be repeated without sending a message twice.
+//
+// # Tests
+//
+// Package [github.com/tgfleet/tgfleet/session/bottest] is a Bot API server for
+// tests: in memory or over a socket, with users who write, limits that are
+// enforced and faults on demand.
+//
+// # Tokens
+//
+// A session.Token prints as "123456:***" whatever prints it, and so do the
+// bots, calls and errors that are made with one.
+package tgfleet

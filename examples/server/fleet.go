@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/PaulSonOfLars/gotgbot/v2"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// fleet is the service: a session, a pool, a manager, and a loop for each
+// tenant that answers what the bot is sent.
+type fleet struct {
+	session *session.Session
+	pool    *tenant.Pool
+	manager *tenant.Manager
+	meter   *meter
+	log     *slog.Logger
+	loops   sync.WaitGroup
+}
+
+func newFleet(cfg session.Config, log *slog.Logger) (*fleet, error) {
+	f := &fleet{meter: &meter{}, log: log}
+	cfg.Logger = log
+	cfg.Middleware = append(cfg.Middleware,
+		session.Observe(f.meter),
+		session.Observe(session.LogObserver(log)),
+	)
+	var err error
+	if f.session, err = session.New(cfg); err != nil {
+		return nil, err
+	}
+	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Logger: log}); err != nil {
+		return nil, err
+	}
+	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
+		OnQuarantine: func(_ context.Context, r tenant.Record, _ error) {
+			log.Warn("please ask the owner for a new token", "tenant", r.ID, "bot", r.Username)
+		},
+	})
+	return f, nil
+}
+
+// close ends all that the fleet runs, in the order of dependence. Its context
+// may have ended: what is under way gets a few seconds all the same.
+func (f *fleet) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	f.loops.Wait()
+	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx)); err != nil {
+		f.log.Error("not closed cleanly", "err", err)
+	}
+}
+
+// startEcho answers a tenant's messages until ctx ends or the tenant's token
+// is no longer accepted.
+func (f *fleet) startEcho(ctx context.Context, id string) {
+	f.loops.Go(func() {
+		var offset int64
+		for ctx.Err() == nil {
+			err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
+				return echo(ctx, t.Bot, &offset)
+			})
+			switch {
+			case err == nil || ctx.Err() != nil:
+				continue
+			case errors.TenantFault(err) && !errors.Temporary(err):
+				f.log.Error("tenant stopped", "tenant", id, "err", err)
+				return
+			}
+			f.log.Warn("will try again", "tenant", id, "err", err)
+			pause(ctx, max(errors.RetryAfter(err), time.Second))
+		}
+	})
+}
+
+// echo waits for updates and answers them. An update is confirmed by the next
+// poll, so one that could not be answered comes again.
+func echo(ctx context.Context, bot *gotgbot.Bot, offset *int64) error {
+	updates, err := bot.GetUpdatesWithContext(ctx, &gotgbot.GetUpdatesOpts{Offset: *offset, Timeout: 20})
+	if err != nil {
+		return err
+	}
+	for _, u := range updates {
+		if m := u.Message; m != nil && m.Text != "" {
+			_, err := bot.SendMessageWithContext(ctx, m.Chat.Id, m.Text, nil)
+			if err != nil && (errors.Temporary(err) || ctx.Err() != nil) {
+				return err
+			}
+		}
+		*offset = u.UpdateId + 1
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// account is a line of the tokens file.
+type account struct{ id, token string }
+
+func readAccounts(path, environment string) ([]account, error) {
+	text := strings.ReplaceAll(environment, ",", "\n")
+	if path != "" {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		text = string(b)
+	}
+	var all []account
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
+		case len(fields) == 1:
+			all = append(all, account{fmt.Sprintf("bot-%d", n), fields[0]})
+		case len(fields) == 2:
+			all = append(all, account{fields[0], fields[1]})
+		default:
+			return nil, fmt.Errorf("line %d of the tokens: want an id and a token", n)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no tokens: name a file with -tokens, set BOT_TOKENS, or try -demo")
+	}
+	return all, nil
+}

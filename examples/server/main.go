@@ -1,0 +1,133 @@
+// Server runs many customers' bots in one process. Each of them answers what
+// it is sent with the same text.
+//
+//	go run ./examples/server -demo
+//
+// starts a fake Telegram with a hundred tenants and lets their users write.
+// Without -demo it talks to Telegram, with the tokens of a file (-tokens; a
+// line is an id and a token, or a token alone) or of the environment variable
+// BOT_TOKENS (the same, separated by commas).
+//
+// GET /status on -listen tells how it is.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/tgfleet/tgfleet/session"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the command line's.
+type options struct {
+	demo    bool
+	tenants int
+	length  time.Duration
+	listen  string
+	tokens  string
+	api     string
+	verbose bool
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&o.demo, "demo", false, "run against a fake Telegram inside this process")
+	flags.IntVar(&o.tenants, "tenants", 100, "with -demo: how many tenants")
+	flags.DurationVar(&o.length, "for", 0, "end after this long, such as 10s; 0 runs until interrupted")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the status page; empty for none")
+	flags.StringVar(&o.tokens, "tokens", "", "file of tokens, a line each")
+	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
+	flags.BoolVar(&o.verbose, "v", false, "log every call")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.tenants < 1:
+		return o, fmt.Errorf("-tenants must be at least 1")
+	case o.length < 0:
+		return o, fmt.Errorf("-for must not be negative")
+	}
+	return o, nil
+}
+
+// run is the program. Its result is the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	if err == flag.ErrHelp {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	level := slog.LevelInfo
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if o.length > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.length)
+		defer cancel()
+	}
+	if o.demo {
+		return demo(ctx, o, log, stdout)
+	}
+	if err := serve(ctx, o, log); err != nil {
+		log.Error("stopped", "err", err)
+		return 1
+	}
+	return 0
+}
+
+// serve runs the bots of the given tokens against the real API.
+func serve(ctx context.Context, o options, log *slog.Logger) error {
+	accounts, err := readAccounts(o.tokens, os.Getenv("BOT_TOKENS"))
+	if err != nil {
+		return err
+	}
+	f, err := newFleet(session.Config{APIURL: o.api}, log)
+	if err != nil {
+		return err
+	}
+	defer f.close(ctx)
+	stopStatus, err := f.serveStatus(o.listen)
+	if err != nil {
+		return err
+	}
+	defer stopStatus()
+	n := 0
+	for _, a := range accounts {
+		// One token that is wrong must not keep the others from running.
+		if _, err := f.manager.Register(ctx, a.id, a.token); err != nil {
+			log.Error("not registered", "tenant", a.id, "err", err)
+			continue
+		}
+		n++
+		f.startEcho(ctx, a.id)
+	}
+	if n == 0 {
+		return fmt.Errorf("none of %d bots could be registered", len(accounts))
+	}
+	log.Info("running", "bots", n)
+	<-ctx.Done()
+	return nil
+}

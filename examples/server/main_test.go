@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/session/bottest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestTheDemoEndsByItself(t *testing.T) {
+	var out, log bytes.Buffer
+	code := run(context.Background(), []string{"-demo", "-tenants", "10", "-for", "2s", "-listen", "127.0.0.1:0"}, &out, &log)
+	assert.Equal(t, 0, code, "%s", log.String())
+	assert.Regexp(t, regexp.MustCompile(`^demo: 10 tenants, [1-9]\d+ calls, 0 errors, \d+ connections, p50 [\d.]+ms, p99 [\d.]+ms\n$`), out.String())
+}
+
+func TestBadArguments(t *testing.T) {
+	for _, args := range [][]string{
+		{"-tenants", "0"}, {"-for", "-1s"}, {"-x"}, {"left", "over"}, {"-tenants", "many"},
+	} {
+		assert.Equal(t, 2, run(context.Background(), args, io.Discard, io.Discard), "%v", args)
+	}
+	assert.Equal(t, 0, run(context.Background(), []string{"-h"}, io.Discard, io.Discard))
+	t.Setenv("BOT_TOKENS", "")
+	assert.Equal(t, 1, run(context.Background(), nil, io.Discard, io.Discard), "no tokens")
+}
+
+func TestItServesTheTokensOfAFile(t *testing.T) {
+	srv := bottest.New(bottest.Config{})
+	defer srv.Close()
+	url, err := srv.Start()
+	require.NoError(t, err)
+	shop, news, ann := srv.NewBot("shop_bot"), srv.NewBot("news_bot"), srv.NewUser("Ann")
+	file := filepath.Join(t.TempDir(), "tokens")
+	text := "# our bots\nshop " + shop.Token() + "\n\n" + news.Token() + "\nwrong 123:nobody\n"
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var log bytes.Buffer
+	done := make(chan int)
+	go func() {
+		done <- run(ctx, []string{"-tokens", file, "-api", url, "-listen", ""}, io.Discard, &log)
+	}()
+	ann.Write(shop, "to shop")
+	ann.Write(news, "to news")
+	deadline := time.After(20 * time.Second)
+	for srv.CallCount("sendMessage") < 2 {
+		select {
+		case <-deadline:
+			t.Fatal("no answers")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	stop()
+	assert.Equal(t, 0, <-done)
+	assert.Contains(t, log.String(), "not registered")
+	assert.NotContains(t, log.String(), shop.Token())
+	assert.NotContains(t, log.String(), "123:nobody")
+}
+
+func TestReadAccounts(t *testing.T) {
+	all, err := readAccounts("", "a 1:x, 2:y")
+	require.NoError(t, err)
+	assert.Equal(t, []account{{"a", "1:x"}, {"bot-2", "2:y"}}, all)
+	_, err = readAccounts("", "a b c")
+	assert.ErrorContains(t, err, "line 1")
+	_, err = readAccounts("/nowhere", "")
+	assert.Error(t, err)
+}
