@@ -38,7 +38,8 @@ type Config struct {
 	// UploadTimeout is Timeout for calls with files. 0 means 5 min.
 	UploadTimeout time.Duration
 	// FirstByteTimeout bounds the wait from the request's last byte to the
-	// reply's first, except for long polls. 0 means 20 s, negative none.
+	// reply's first, except for long polls and uploads. 0 means 20 s, negative
+	// none.
 	FirstByteTimeout time.Duration
 	// DialTimeout bounds connecting, name look-up included. 0 means 10 s.
 	DialTimeout time.Duration
@@ -199,8 +200,9 @@ func New(cfg Config) (*Session, error) {
 //
 //	bot, err := gotgbot.NewBot(token, &gotgbot.BotOpts{BotClient: s.Client("me")})
 //
-// gotgbot then keeps the token in Bot.Token, where %+v shows it. Prefer
-// [Session.NewBot] where the line may change more.
+// gotgbot then keeps the token in Bot.Token, where %+v shows it, and its
+// DisableTokenCheck puts a malformed one into its own error. [Session.NewBot]
+// and [Session.Bot] do neither; prefer them where the line may change more.
 func (s *Session) Client(key string) Client {
 	return Client{session: s, bot: &identity{key: key}}
 }
@@ -287,10 +289,11 @@ func (s *Session) abort(ctx context.Context) error {
 // Stats are a session's figures at one moment.
 type Stats struct {
 	// InFlight is how many calls are under way.
-	InFlight int
+	InFlight int `json:"in_flight"`
 	// Open is how many connections are open, and Dialed how many were opened
 	// so far. Both are 0 with a Transport of the caller's.
-	Open, Dialed int
+	Open   int `json:"open"`
+	Dialed int `json:"dialed"`
 }
 
 // Stats returns the session's figures.

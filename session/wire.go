@@ -98,9 +98,10 @@ func (w *wire) request(ctx context.Context, call *Call, a *attempt) *http.Reques
 var userAgent = []string{"tgfleet (+https://github.com/tgfleet/tgfleet)"}
 
 // firstByteFor returns the bound on the wait for an answer. A long poll has no
-// answer for as long as it was asked to wait; its time-out bounds it.
+// answer for as long as it was asked to wait, and an upload none before the
+// server has passed it on; their time-outs bound them.
 func (w *wire) firstByteFor(call *Call) time.Duration {
-	if isLongPoll(call.Method) {
+	if call.Upload || isLongPoll(call.Method) {
 		return 0
 	}
 	return w.firstByte

@@ -186,7 +186,7 @@ func TestTimeouts(t *testing.T) {
 		"RequestOpts without a time-out change none": {session.Config{FirstByteTimeout: -1}, "getMe", nil, &gotgbot.RequestOpts{}, 30 * time.Second},
 		"a long poll may wait":                       {session.Config{}, "getUpdates", map[string]any{"timeout": int64(50)}, nil, 80 * time.Second},
 		"a long poll's time-out is believed to 50 s": {session.Config{}, "getUpdates", map[string]any{"timeout": int64(5000)}, nil, 80 * time.Second},
-		"an upload may take long": {session.Config{FirstByteTimeout: -1}, "sendDocument",
+		"an upload may take long": {session.Config{}, "sendDocument",
 			map[string]any{"document": file("a", "A")}, nil, 5 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -175,11 +175,17 @@ func (p *Pool) Close(ctx context.Context) error {
 type Stats struct {
 	// Open, Opening and Closing count instances, and Leased leases, now. An
 	// instance that closes with its last lease counts as Closing.
-	Open, Opening, Closing, Leased int
+	Open    int `json:"open"`
+	Opening int `json:"opening"`
+	Closing int `json:"closing"`
+	Leased  int `json:"leased"`
 	// Opens, Failures (of opens), Evictions and Lost (leases) count since the
 	// pool was made. Evictions are instances closed for whatever reason but
 	// the pool's end.
-	Opens, Failures, Evictions, Lost uint64
+	Opens     uint64 `json:"opens"`
+	Failures  uint64 `json:"failures"`
+	Evictions uint64 `json:"evictions"`
+	Lost      uint64 `json:"lost"`
 }
 
 // Stats returns the figures of this moment. It takes time in proportion to the

@@ -83,9 +83,8 @@ type cooldown struct {
 
 // Stats are a pool's figures.
 type Stats struct {
-	Open, Opening, Closing, Leased int
-	Opens, Failures, Evictions     uint64
-	Lost                           uint64
+	Open, Opening, Closing, Leased   int
+	Opens, Failures, Evictions, Lost uint64
 }
 
 // New returns a pool. No goroutine is started before the first open.
