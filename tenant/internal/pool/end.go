@@ -139,6 +139,7 @@ func (p *Pool[V]) Close(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.closing {
 		p.closing = true
+		p.free = nil
 		close(p.done)
 		p.signal()
 		for _, e := range p.entries {

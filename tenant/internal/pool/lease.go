@@ -38,9 +38,18 @@ func newHandle[V any](p *Pool[V]) *handle[V] {
 // it, so it is done for one lease in so many, until one is lost.
 const siteEvery = 64
 
+// maxFree bounds the handles that are kept for use again. A pool that closes
+// lets them all go: they, their cells and the pool hold each other.
+const maxFree = 1024
+
 // lend makes a lease of a reference that is counted already. The lock is held.
 func (p *Pool[V]) lend(e *entry[V]) Lease[V] {
-	h := p.handles.Get().(*handle[V])
+	var h *handle[V]
+	if last := len(p.free) - 1; last >= 0 {
+		h, p.free = p.free[last], p.free[:last]
+	} else {
+		h = newHandle(p)
+	}
 	c := h.cell
 	c.entry = e
 	c.site = 0
@@ -126,6 +135,8 @@ func (l Lease[V]) Release() {
 	c.entry = nil
 	c.turn++
 	p.unref(e)
+	if len(p.free) < maxFree && !p.closing {
+		p.free = append(p.free, l.handle)
+	}
 	p.mu.Unlock()
-	p.handles.Put(l.handle)
 }

@@ -47,8 +47,7 @@ type Config[V any] struct {
 
 // Pool is a pool. Make it with New.
 type Pool[V any] struct {
-	cfg     Config[V]
-	handles sync.Pool // of *handle[V] not lent
+	cfg Config[V]
 
 	// mu guards everything below and every entry and cell. It is held for a
 	// few dozen instructions: nothing is opened, closed, called or waited for
@@ -63,6 +62,7 @@ type Pool[V any] struct {
 	done    chan struct{} // closed when closing begins
 	empty   chan struct{} // closed when closing and no entry is left
 	wg      sync.WaitGroup
+	free    []*handle[V] // not lent, to be used again
 	stats   Stats
 	track   bool // record every lease's site
 	idle    int  // entries that are open and not in use
@@ -88,7 +88,6 @@ func New[V any](cfg Config[V]) *Pool[V] {
 	// The pool itself decides what is evicted: what is in use must stay.
 	p.order, _ = simplelru.NewLRU[string, *entry[V]](math.MaxInt, nil)
 	p.cooling, _ = simplelru.NewLRU[string, cooldown](maxCooling, nil)
-	p.handles.New = func() any { return newHandle(p) }
 	return p
 }
 
