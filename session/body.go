@@ -16,9 +16,10 @@ type body struct {
 	parts []part
 	// size is the length in bytes; -1 where a file's is not known.
 	size int64
-	// once says that a part can't be rewound; taken, that it was read.
-	once  bool
-	taken atomic.Bool
+	// once says that a part can't be rewound; taken, that it was read; and
+	// spoiled, that somebody may still be reading it.
+	once           bool
+	taken, spoiled atomic.Bool
 }
 
 // part is a run of a multipart body: bytes of ours, or a file.
@@ -28,7 +29,10 @@ type part struct {
 	seeker io.Seeker // the file's, nil where it can't be rewound
 }
 
-func (b *body) rewindable() bool { return !b.once }
+func (b *body) rewindable() bool { return !b.once && !b.spoiled.Load() }
+
+// spoil makes a body one that can't be sent again.
+func (b *body) spoil() { b.spoiled.Store(true) }
 
 // open returns a reader of the whole body. A body that can't be rewound opens
 // once.
@@ -36,8 +40,8 @@ func (b *body) open() (io.Reader, error) {
 	if b.parts == nil {
 		return bytes.NewReader(b.text), nil
 	}
-	if b.once && b.taken.Swap(true) {
-		return nil, errors.New("body was sent already and its reader can't seek")
+	if b.spoiled.Load() || b.once && b.taken.Swap(true) {
+		return nil, errors.New("body was sent already and its reader can't be rewound")
 	}
 	return &partReader{parts: b.parts}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
@@ -242,6 +243,42 @@ func TestUploadOfFilesOfTheSystem(t *testing.T) {
 		defer f.Close()
 		assert.Contains(t, send(f)["document"], "Pid:")
 	})
+}
+
+// A transport may read on after RoundTrip has returned. The next attempt reads
+// the same file, and must find it whole.
+func TestATransportThatReadsOnDoesNotSpoilTheNextAttempt(t *testing.T) {
+	content := strings.Repeat("0123456789", 100_000)
+	var got []sent
+	var behind sync.WaitGroup
+	first := true
+	keep := capture(&got)
+	wire := roundTrip(func(r *http.Request) (*http.Response, error) {
+		if !first {
+			return keep.RoundTrip(r)
+		}
+		first = false
+		_, err := io.CopyN(io.Discard, r.Body, 1000)
+		behind.Go(func() { _, _ = io.Copy(io.Discard, r.Body) })
+		return nil, errors.Join(err, io.EOF)
+	})
+	again := func(next session.Invoker) session.Invoker {
+		return session.InvokerFunc(func(ctx context.Context, call *session.Call) (json.RawMessage, error) {
+			if _, err := next.Invoke(ctx, call); err == nil {
+				t.Error("the first attempt should fail")
+			}
+			return next.Invoke(ctx, call.Next())
+		})
+	}
+	for range 20 {
+		first, got = true, nil
+		c := newSession(t, session.Config{Transport: wire, Middleware: []session.Middleware{again}}).Client("k")
+		_, err := c.RequestWithContext(context.Background(), canary, "sendDocument", map[string]any{"document": file("f", content)}, nil)
+		require.NoError(t, err)
+		_, files := got[0].fields(t)
+		assert.True(t, files["document"] == "f="+content, "the file was spoiled")
+		behind.Wait()
+	}
 }
 
 // attaches is a caller's own Attach.

@@ -40,7 +40,15 @@ func (w *wire) Invoke(ctx context.Context, call *Call) (result json.RawMessage, 
 			Kind: errors.Internal, Op: call.Method, Key: call.Key, Delivery: errors.MaybeDelivered, Err: err,
 		}
 	}
-	a := &attempt{reader: reader, firstByte: w.firstByteFor(call)}
+	a := &attempt{reader: reader, current: reader, firstByte: w.firstByteFor(call)}
+	if call.Upload {
+		a.reading = make(chan struct{}, 1)
+		defer func() {
+			if !a.letGo(call.Rewindable()) {
+				call.body.spoil()
+			}
+		}()
+	}
 	actx, cancel := context.WithCancelCause(ctx)
 	a.cancel = cancel
 	defer cancel(nil)
@@ -89,6 +97,7 @@ func (w *wire) request(ctx context.Context, call *Call, a *attempt) *http.Reques
 		// closed before anything was written, a refused HTTP/2 stream.
 		req.GetBody = func() (io.ReadCloser, error) {
 			reader, err := call.body.open()
+			a.replace(reader)
 			return &rewound{attempt: a, reader: reader}, err
 		}
 	}
@@ -172,6 +181,13 @@ type attempt struct {
 	sent  atomic.Bool           // the whole body was read
 	cause atomic.Pointer[error] // why the timer ended the attempt
 	fail  atomic.Pointer[error] // what the body's own reader failed with
+
+	// reading is a lock that is held while a byte of an upload is read, and
+	// guards current: the reader that may still be read. A transport may go on
+	// reading after RoundTrip has returned, and the next attempt reads the same
+	// files. It is nil for what is no upload.
+	reading chan struct{}
+	current io.Reader
 
 	mu       sync.Mutex // guards the timer; nothing is called under it
 	timer    *time.Timer
@@ -294,6 +310,13 @@ func (a *attempt) read(r io.Reader, p []byte) (n int, err error) {
 			a.fail.Store(&err)
 		}
 	}()
+	if a.reading != nil {
+		a.reading <- struct{}{}
+		defer func() { <-a.reading }()
+		if r != a.current {
+			return 0, errLetGo
+		}
+	}
 	n, err = r.Read(p)
 	switch {
 	case err == io.EOF:
@@ -303,6 +326,46 @@ func (a *attempt) read(r io.Reader, p []byte) (n int, err error) {
 		a.fail.Store(&failure)
 	}
 	return n, err
+}
+
+// errLetGo is what a transport gets that reads on when nobody waits any more.
+var errLetGo = errors.New("the attempt is over")
+
+// replace makes another reader the one that is read.
+func (a *attempt) replace(reader io.Reader) {
+	if a.reading == nil {
+		return
+	}
+	a.reading <- struct{}{}
+	a.current = reader
+	<-a.reading
+}
+
+// letGoTime bounds the wait for a read of a file that is under way.
+const letGoTime = 5 * time.Second
+
+// letGo ends the reading of the caller's files, and reports whether it did.
+// With wait it gives a read that is under way some time to end, as a file's
+// soon does; a reader that can't seek may be stuck, and is not used again
+// anyway.
+func (a *attempt) letGo(wait bool) bool {
+	select {
+	case a.reading <- struct{}{}:
+	default:
+		if !wait {
+			return true
+		}
+		timer := time.NewTimer(letGoTime)
+		defer timer.Stop()
+		select {
+		case a.reading <- struct{}{}:
+		case <-timer.C:
+			return false
+		}
+	}
+	a.current = nil
+	<-a.reading
+	return true
 }
 
 // rewound is the body of a request that net/http repeats.

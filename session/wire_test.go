@@ -288,6 +288,46 @@ func TestAReaderThatFailsIsTheCallersFault(t *testing.T) {
 	}
 }
 
+// stuckSeeker can be rewound, but a read of it may never end.
+type stuckSeeker struct {
+	*strings.Reader
+	release chan struct{}
+}
+
+func (s stuckSeeker) Read([]byte) (int, error) {
+	<-s.release
+	return 0, io.EOF
+}
+
+func TestAStuckFileDoesNotHoldTheCallAndIsNotReadTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := stuckSeeker{strings.NewReader("content"), make(chan struct{})}
+		wire := roundTrip(func(r *http.Request) (*http.Response, error) {
+			go func() { _, _ = io.Copy(io.Discard, r.Body) }()
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		})
+		rewindable := true
+		mw := func(next session.Invoker) session.Invoker {
+			return session.InvokerFunc(func(ctx context.Context, call *session.Call) (json.RawMessage, error) {
+				assert.True(t, call.Rewindable())
+				_, err := next.Invoke(ctx, call)
+				rewindable = call.Rewindable()
+				return nil, err
+			})
+		}
+		c := newSession(t, session.Config{Transport: wire, Middleware: []session.Middleware{mw}}).Client("k")
+		start := time.Now()
+		_, err := c.RequestWithContext(context.Background(), canary, "sendDocument",
+			map[string]any{"document": gotgbot.InputFileByReader("x", stuck)}, &gotgbot.RequestOpts{Timeout: time.Second})
+		assert.ErrorIs(t, err, errors.Timeout)
+		assert.True(t, errors.SafeToRepeat(err))
+		assert.False(t, rewindable)
+		assert.Less(t, time.Since(start), 10*time.Second)
+		close(stuck.release)
+	})
+}
+
 type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errors.New("disk on fire at " + canary) }
