@@ -18,30 +18,33 @@ type nowhere struct{}
 
 func (nowhere) RoundTrip(*http.Request) (*http.Response, error) { return nil, http.ErrServerClosed }
 
-// openPool returns a pool with n open tenants, and their ids in random order.
-func openPool(b testing.TB, n int) (*tenant.Pool, []string) {
+// closedPool returns a pool with n tenants, none of them open, their ids, and
+// what closes it.
+func closedPool(b testing.TB, n int) (p *tenant.Pool, ids []string, stop func()) {
 	s, err := session.New(session.Config{Transport: nowhere{}})
 	require.NoError(b, err)
 	store := tenant.NewMemoryStore()
-	ids := make([]string, n)
+	ids = make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("tenant-%06d", i)
 		_, err := store.Put(context.Background(), record(b, ids[i], int64(1000+i)))
 		require.NoError(b, err)
 	}
-	p, err := tenant.NewPool(s, store, tenant.PoolConfig{MaxOpen: n})
+	p, err = tenant.NewPool(s, store, tenant.PoolConfig{MaxOpen: n})
 	require.NoError(b, err)
+	return p, ids, func() {
+		require.NoError(b, p.Close(context.Background()))
+		require.NoError(b, s.Close(context.Background()))
+	}
+}
+
+// openAll opens every tenant.
+func openAll(b testing.TB, p *tenant.Pool, ids []string) {
 	for _, id := range ids {
 		l, err := p.Acquire(context.Background(), id)
 		require.NoError(b, err)
 		l.Release()
 	}
-	b.Cleanup(func() {
-		require.NoError(b, p.Close(context.Background()))
-		require.NoError(b, s.Close(context.Background()))
-	})
-	rand.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	return p, ids
 }
 
 func record(t testing.TB, id string, bot int64) tenant.Record {
@@ -60,7 +63,10 @@ func BenchmarkAcquireCold(b *testing.B) { benchmarkAcquire(b, 100_000) }
 func benchmarkAcquire(b *testing.B, busy int) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprintf("open=%d", n), func(b *testing.B) {
-			p, ids := openPool(b, n)
+			p, ids, stop := closedPool(b, n)
+			b.Cleanup(stop)
+			openAll(b, p, ids)
+			rand.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 			ids = ids[:min(n, busy)]
 			ctx := context.Background()
 			b.ReportAllocs()
@@ -84,27 +90,12 @@ func benchmarkAcquire(b *testing.B, busy int) {
 func BenchmarkIdle(b *testing.B) {
 	const n = 10_000
 	for b.Loop() {
-		s, err := session.New(session.Config{Transport: nowhere{}})
-		require.NoError(b, err)
-		store := tenant.NewMemoryStore()
-		ids := make([]string, n)
-		for i := range ids {
-			ids[i] = fmt.Sprintf("tenant-%06d", i)
-			_, err := store.Put(context.Background(), record(b, ids[i], int64(1000+i)))
-			require.NoError(b, err)
-		}
-		p, err := tenant.NewPool(s, store, tenant.PoolConfig{MaxOpen: n})
-		require.NoError(b, err)
+		p, ids, stop := closedPool(b, n)
 		before := heap()
-		for _, id := range ids {
-			l, err := p.Acquire(context.Background(), id)
-			require.NoError(b, err)
-			l.Release()
-		}
+		openAll(b, p, ids)
 		b.ReportMetric(float64(heap()-before)/n, "B/tenant")
 		require.Equal(b, n, p.Stats().Open)
-		require.NoError(b, p.Close(context.Background()))
-		require.NoError(b, s.Close(context.Background()))
+		stop()
 	}
 }
 
