@@ -19,6 +19,7 @@ func (p *Pool[V]) evictOldest() {
 				return
 			}
 			e.used = false
+			e.idleSince = time.Since(p.born) // as the sweeper would have it
 		}
 		p.order.Get(key) // to the young end
 	}
@@ -114,17 +115,17 @@ func (p *Pool[V]) sweep() {
 }
 
 func (p *Pool[V]) sweepSome(keys []string) {
-	now := time.Now()
+	now := time.Since(p.born)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range keys {
 		e, ok := p.entries[key]
 		switch {
 		case !ok || e.state != open || e.refs > 0:
-		case e.used || e.idleSince.IsZero():
+		case e.used:
 			e.used = false
 			e.idleSince = now
-		case now.Sub(e.idleSince) >= p.cfg.IdleTTL:
+		case now-e.idleSince >= p.cfg.IdleTTL:
 			p.stats.Evictions++
 			p.startClose(e)
 		}

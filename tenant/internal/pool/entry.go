@@ -15,16 +15,20 @@ const (
 	closed                // out of the pool
 )
 
-// entry is one instance of a key. The pool's lock guards it.
+// entry is one instance of a key. The pool's lock guards it. What an Acquire of
+// an open key touches is all here, in one cache line; the rest is in life.
 type entry[V any] struct {
 	key   string
 	value V
-	state state
+	*life
+	refs      int           // leases out
+	idleSince time.Duration // when the sweeper first saw it unused, by the pool's age
+	state     state
+	used      bool // since eviction or the sweeper last looked
+}
 
-	used      bool      // since eviction or the sweeper last looked
-	refs      int       // leases out
-	idleSince time.Time // when the sweeper first saw it unused
-
+// life is what matters at the ends of an entry's life.
+type life struct {
 	// While it opens.
 	ready     chan struct{} // closed at the open's end
 	cancel    context.CancelFunc
@@ -43,7 +47,7 @@ type entry[V any] struct {
 }
 
 // context returns the instance's context. The lock is held.
-func (e *entry[V]) context() context.Context {
+func (e *life) context() context.Context {
 	if e.ctx == nil {
 		e.ctx, e.stop = context.WithCancelCause(context.Background())
 		if e.ended {
@@ -55,7 +59,7 @@ func (e *entry[V]) context() context.Context {
 
 // abort ends the instance's context. The lock is held; what hangs on the
 // context runs on goroutines of its own.
-func (e *entry[V]) abort(cause error) {
+func (e *life) abort(cause error) {
 	e.ended = true
 	if e.stop != nil {
 		e.stop(cause)

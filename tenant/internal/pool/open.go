@@ -44,7 +44,7 @@ func (c *Cooling) Unwrap() error { return c.Err }
 
 // startOpen begins to open a key. The lock is held.
 func (p *Pool[V]) startOpen(key string) {
-	e := &entry[V]{key: key, state: opening, ready: make(chan struct{}), gone: make(chan struct{})}
+	e := &entry[V]{key: key, state: opening, life: &life{ready: make(chan struct{}), gone: make(chan struct{})}}
 	var ctx context.Context
 	ctx, e.cancel = context.WithTimeout(context.Background(), p.cfg.OpenTimeout)
 	p.entries[key] = e

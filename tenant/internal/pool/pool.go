@@ -47,7 +47,8 @@ type Config[V any] struct {
 
 // Pool is a pool. Make it with New.
 type Pool[V any] struct {
-	cfg Config[V]
+	cfg  Config[V]
+	born time.Time
 
 	// mu guards everything below and every entry and cell. It is held for a
 	// few dozen instructions: nothing is opened, closed, called or waited for
@@ -80,6 +81,7 @@ type Stats struct {
 func New[V any](cfg Config[V]) *Pool[V] {
 	p := &Pool[V]{
 		cfg:   cfg,
+		born:  time.Now(),
 		done:  make(chan struct{}),
 		empty: make(chan struct{}),
 		track: cfg.TrackSites,
