@@ -1,0 +1,126 @@
+package ratelimit
+
+import (
+	"sync"
+	"time"
+)
+
+// KeyedConfig configures a [Keyed].
+type KeyedConfig struct {
+	// Limit is every key's. Zero is no limit.
+	Limit Limit
+	// MaxKeys bounds how many keys are remembered. 0 means 131,072. A key takes
+	// at most 256 bytes, itself included if it is no longer than 32.
+	MaxKeys int
+}
+
+// Keyed is a token bucket for every key. It forgets a key when its bucket is
+// full, and only then, since forgetting it sooner would hand out its tokens
+// twice. When it remembers as many as it may and none can be forgotten, new
+// keys are refused. It is safe for concurrent use. Make it with [NewKeyed].
+type Keyed[K comparable] struct {
+	limit Limit
+	start time.Time
+
+	mu   sync.Mutex // guards what follows; nothing is called under it
+	now  int64      // of the last call, for idle
+	keys table[K, *keyed]
+}
+
+// keyed is what is known of a key.
+type keyed struct {
+	bucket bucket
+	frozen int64 // until
+}
+
+// NewKeyed returns a Keyed whose buckets are all full.
+func NewKeyed[K comparable](cfg KeyedConfig) *Keyed[K] {
+	if cfg.MaxKeys <= 0 {
+		cfg.MaxKeys = 1 << 17
+	}
+	k := &Keyed[K]{limit: cfg.Limit, start: time.Now()}
+	k.keys = newTable[K](cfg.MaxKeys, func(v *keyed, _ bool) bool { return v.frozen <= k.now && v.bucket.full(k.now) }, nil)
+	return k
+}
+
+// Decision is what became of a request.
+type Decision struct {
+	// OK says whether it was let in. If not, nothing was taken.
+	OK bool
+	// Wait is how long to wait until it would be; [Forever] for more than the
+	// burst. It is 0 when OK.
+	Wait time.Duration
+	// Remaining is how many units are there now, and Reset how long it takes
+	// until the burst is.
+	Remaining int
+	Reset     time.Duration
+	// Full says that it was refused because too many keys are remembered.
+	Full bool
+}
+
+// Allow takes n units of a key if they are there.
+func (k *Keyed[K]) Allow(key K, n int) Decision { return k.AllowAt(time.Now(), key, n) }
+
+// AllowAt is Allow at a time that is given.
+func (k *Keyed[K]) AllowAt(now time.Time, key K, n int) Decision {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at := k.at(now)
+	v, found := k.keys.get(key)
+	if !found {
+		v = &keyed{bucket: newBucket(k.limit)}
+	}
+	wait := max(v.bucket.delay(at, n), v.frozen-at, 0)
+	if v.bucket.tooLarge(n) {
+		wait = never
+	}
+	if wait == 0 {
+		if !found && !k.keys.add(key, v) {
+			// Within the time that a full bucket takes to refill, one of those
+			// that are remembered is likely to be forgotten.
+			return Decision{Full: true, Wait: time.Duration(max(v.bucket.interval, int64(time.Second)))}
+		}
+		v.bucket.take(at, n)
+	}
+	d := Decision{OK: wait == 0, Wait: time.Duration(wait), Remaining: max(v.bucket.tokens(at), 0)}
+	if v.bucket.interval != 0 && v.bucket.interval != never {
+		d.Reset = time.Duration(max(v.bucket.due-at, 0))
+	}
+	return d
+}
+
+// Freeze refuses a key until a time. It never shortens a freeze. A key that
+// there is no room for is frozen all the same.
+func (k *Keyed[K]) Freeze(key K, until time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at(time.Now())
+	v, found := k.keys.get(key)
+	if !found {
+		v = &keyed{bucket: newBucket(k.limit)}
+		k.keys.force(key, v)
+	}
+	v.frozen = max(v.frozen, int64(until.Sub(k.start)))
+}
+
+// Thaw ends a freeze.
+func (k *Keyed[K]) Thaw(key K) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v, found := k.keys.get(key); found {
+		v.frozen = 0
+	}
+}
+
+// Len returns how many keys are remembered.
+func (k *Keyed[K]) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.keys.len()
+}
+
+// at converts a time. The lock is held.
+func (k *Keyed[K]) at(now time.Time) int64 {
+	k.now = int64(now.Sub(k.start))
+	return k.now
+}

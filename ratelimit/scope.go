@@ -1,0 +1,122 @@
+package ratelimit
+
+import "time"
+
+// Scope names what can be frozen. Its zero value is everything.
+type Scope[K comparable] struct {
+	Level Level
+	// Tenant is for LevelTenant and LevelKey, Key for LevelKey.
+	Tenant string
+	Key    K
+}
+
+// Freeze keeps everything of a scope back until a time, free requests
+// included. It never shortens a freeze, and forgets nothing when the scope is
+// not in use. What is under way is not touched.
+func (s *Scheduler[K]) Freeze(scope Scope[K], until time.Time) {
+	at := int64(until.Sub(s.base))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	switch scope.Level {
+	case LevelAll:
+		s.frozen = max(s.frozen, at)
+	case LevelStarts:
+		s.startsFrozen = max(s.startsFrozen, at)
+	case LevelTenant:
+		t := s.tenantOf(now, scope.Tenant, true)
+		t.frozen = max(t.frozen, at)
+	case LevelKey:
+		k := s.keyOf(now, s.tenantOf(now, scope.Tenant, true), scope.Key, true)
+		s.freezeKey(now, k, at)
+	}
+}
+
+func (s *Scheduler[K]) freezeKey(now int64, k *key[K], until int64) {
+	k.frozen = max(k.frozen, until)
+	if len(s.frozenKeys)&(len(s.frozenKeys)-1) == 0 { // it has doubled
+		s.countFrozenKeys(now)
+	}
+	s.frozenKeys[k] = struct{}{}
+}
+
+func (s *Scheduler[K]) countFrozenKeys(now int64) int {
+	for k := range s.frozenKeys {
+		if k.frozen <= now {
+			delete(s.frozenKeys, k)
+		}
+	}
+	return len(s.frozenKeys)
+}
+
+// Thaw ends a freeze. Who may go, goes.
+func (s *Scheduler[K]) Thaw(scope Scope[K]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	switch scope.Level {
+	case LevelAll:
+		s.frozen = 0
+	case LevelStarts:
+		s.startsFrozen = 0
+	case LevelTenant:
+		if t, found := s.tenants.get(scope.Tenant); found {
+			t.frozen = 0
+			for _, g := range t.gates {
+				if g != nil && g.state == asleep {
+					s.enter(g)
+					s.settle(g)
+				}
+			}
+		}
+	case LevelKey:
+		if t, found := s.tenants.get(scope.Tenant); found {
+			if k, found := s.keys.get(ref[K]{t, scope.Key}); found {
+				k.frozen = 0
+				s.placeKey(now, k)
+			}
+		}
+	}
+	s.pump(now)
+}
+
+// placeKey looks anew at all that waits for a key.
+func (s *Scheduler[K]) placeKey(now int64, k *key[K]) {
+	for _, f := range append([]*flow[K](nil), k.flows...) {
+		s.placeFlow(now, f)
+	}
+}
+
+// Move makes what is known of a key that of another: units that are missing,
+// freeze, and who waits. It is for a key that was found to be the same as
+// another, or became it. Where the other one is known too, what is stricter of
+// both is kept, and who waits for the old one goes on waiting there.
+func (s *Scheduler[K]) Move(tenant string, from, to K) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, found := s.tenants.get(tenant)
+	if !found || from == to {
+		return
+	}
+	old, found := s.keys.get(ref[K]{t, from})
+	if !found {
+		return
+	}
+	now := s.now()
+	other, found := s.keys.get(ref[K]{t, to})
+	if !found {
+		s.keys.lru.Remove(ref[K]{t, from})
+		s.keys.lru.Add(ref[K]{t, to}, old)
+		old.id = to
+		return
+	}
+	missing := old.bucket.missing(now) - other.bucket.missing(now)
+	if missing > 0 {
+		other.bucket.take(now, int(missing))
+	}
+	if old.frozen > other.frozen {
+		s.freezeKey(now, other, old.frozen)
+	}
+	s.placeKey(now, other)
+	s.pump(now)
+}
