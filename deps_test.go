@@ -16,6 +16,7 @@ func TestTheCoreDependsOnFewModules(t *testing.T) {
 	allowed := map[string]bool{
 		"github.com/PaulSonOfLars/gotgbot/v2": true,
 		"github.com/hashicorp/golang-lru/v2":  true,
+		"golang.org/x/time":                   true,
 		"github.com/rs/dnscache":              true,
 		"golang.org/x/sync":                   true, // of dnscache
 		// Of the tests.

@@ -13,6 +13,7 @@ require (
 )
 
 require (
+	github.com/realclientip/realclientip-go v1.0.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 )

@@ -2,34 +2,35 @@ package ratelimit
 
 // try admits a request that need not wait: every level has room for it, and
 // nobody waits who was here before.
-func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) bool {
+func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (admitted, began bool) {
 	t := g.tenant
 	if g.ready > 0 || g.fair.heap.len() > 0 || s.frozen > now || t.frozen > now {
-		return false
+		return false, false
 	}
 	if !r.Slotless && (s.full() || t.full()) {
-		return false
+		return false, false
 	}
 	if k != nil {
 		if k.frozen > now || k.waits(r.Lane) {
-			return false
+			return false, false
 		}
 		if g.metered() && k.bucket.delay(now, r.need(&k.bucket)) > 0 {
-			return false
+			return false, false
 		}
 	}
 	cold := s.cold(now, t)
 	if cold && (s.starting.n > 0 || s.startDelay(now, 1) > 0) {
-		return false
+		return false, false
 	}
 	if g.metered() && (g.bucket.delay(now, r.need(&g.bucket)) > 0 || s.totalDelay(now, r) > 0) {
-		return false
+		return false, false
 	}
 	if cold {
 		s.begin(now, t)
+		t.begun = false // this request has begun it
 	}
 	s.take(now, g, k, r)
-	return true
+	return true, cold
 }
 
 // waits reports whether anyone waits for the key who is as urgent.
@@ -270,6 +271,7 @@ func (s *Scheduler[K]) pick(blocked bool) *gate[K] {
 func (s *Scheduler[K]) grant(now int64, f *flow[K]) {
 	g, w := f.gate, f.first()
 	s.freeTurn = g.metered()
+	w.began, g.tenant.begun = g.tenant.begun, false
 	s.take(now, g, f.key, &w.req)
 	s.dequeue(w)
 	g.fair.last = max(g.fair.last, g.tag)

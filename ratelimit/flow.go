@@ -10,6 +10,7 @@ type waiter[K comparable] struct {
 	// used again after that was received.
 	done   chan error
 	charge uint64 // to the gate's tag, once admitted
+	began  bool   // the tenant began with it
 }
 
 // flow is the queue of a key's requests of one class and lane, first come

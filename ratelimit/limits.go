@@ -26,8 +26,8 @@ type Limits struct {
 // MaxWeight is the largest weight.
 const MaxWeight = 1 << 20
 
-// check reports all that is wrong.
-func (l Limits) check() error {
+// Check reports all that is wrong.
+func (l Limits) Check() error {
 	var bad []error
 	if l.Weight < 0 || l.Weight > MaxWeight {
 		bad = append(bad, fmt.Errorf("weight %d", l.Weight))
@@ -62,7 +62,7 @@ func limitOf(limits []Limit, class int) Limit {
 // [Scheduler.ResetTenant]. Who waits and may now go, goes; units that are
 // missing stay missing.
 func (s *Scheduler[K]) SetTenant(id string, limits Limits) error {
-	if err := limits.check(); err != nil {
+	if err := limits.Check(); err != nil {
 		return fmt.Errorf("limits of a tenant: %w", err)
 	}
 	s.mu.Lock()
@@ -95,7 +95,7 @@ func (s *Scheduler[K]) applyTo(id string, limits *Limits) {
 // SetDefault changes the limits of all tenants that have none of their own. It
 // takes time in proportion to the tenants.
 func (s *Scheduler[K]) SetDefault(limits Limits) error {
-	if err := limits.check(); err != nil {
+	if err := limits.Check(); err != nil {
 		return fmt.Errorf("limits of tenants: %w", err)
 	}
 	s.mu.Lock()

@@ -72,7 +72,12 @@ type Permit[K comparable] struct {
 	tenant *tenant[K]
 	ticket uint64
 	slot   bool
+	began  bool
 }
+
+// Began reports whether the tenant was cold and began with this request; see
+// [Config].Starts.
+func (p Permit[K]) Began() bool { return p.began }
 
 // Ticket is the request's place in its queue, for [Request].Ticket.
 func (p Permit[K]) Ticket() uint64 { return p.ticket }

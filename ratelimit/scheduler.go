@@ -76,7 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 			bad = append(bad, err)
 		}
 	}
-	if err := c.Tenant.check(); err != nil {
+	if err := c.Tenant.Check(); err != nil {
 		bad = append(bad, fmt.Errorf("Tenant: %w", err))
 	}
 	if len(bad) > 0 {
@@ -207,7 +207,7 @@ func (s *Scheduler[K]) Admit(ctx context.Context, r Request[K]) (Permit[K], erro
 	case <-ctx.Done():
 		err = s.giveUp(ctx, w)
 	}
-	p = Permit[K]{s: s, tenant: w.flow.gate.tenant, ticket: w.req.Ticket, slot: !w.req.Slotless}
+	p = Permit[K]{s: s, tenant: w.flow.gate.tenant, ticket: w.req.Ticket, slot: !w.req.Slotless, began: w.began}
 	s.recycle(w)
 	if err != nil {
 		return Permit[K]{}, err
@@ -243,8 +243,8 @@ func (s *Scheduler[K]) ask(ctx context.Context, r *Request[K]) (*waiter[K], Perm
 		s.ticket++
 		r.Ticket = s.ticket
 	}
-	if s.try(now, g, k, r) {
-		return nil, Permit[K]{s: s, tenant: t, ticket: r.Ticket, slot: !r.Slotless}, nil
+	if admitted, began := s.try(now, g, k, r); admitted {
+		return nil, Permit[K]{s: s, tenant: t, ticket: r.Ticket, slot: !r.Slotless, began: began}, nil
 	}
 	if k, ok = s.keyFor(now, t, r, true); !ok {
 		s.refused++
@@ -341,7 +341,7 @@ func (s *Scheduler[K]) newWaiter(r *Request[K]) *waiter[K] {
 // recycle is called when what was sent to the waiter was received.
 func (s *Scheduler[K]) recycle(w *waiter[K]) {
 	var none Request[K]
-	w.req, w.flow, w.charge = none, nil, 0
+	w.req, w.flow, w.charge, w.began = none, nil, 0, false
 	s.waiters.Put(w)
 }
 

@@ -24,6 +24,7 @@ func (s *Scheduler[K]) begin(now int64, t *tenant[K]) {
 		s.starts[i].take(now, 1)
 	}
 	t.warm = now + s.warmFor
+	t.begun = true
 }
 
 // mayBegin takes a start for a tenant, or lets it wait for one.

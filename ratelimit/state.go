@@ -6,6 +6,7 @@ type tenant[K comparable] struct {
 	limits   *Limits
 	frozen   int64 // until
 	warm     int64 // until when it counts as begun
+	begun    bool  // it took a start, and no request has gone since
 	used     int64 // last
 	inFlight int
 	waiting  int

@@ -30,6 +30,7 @@ type Call struct {
 	api     endpoint
 	body    *body
 	timeout time.Duration // of one attempt; 0 is none
+	ticket  uint64        // its place in the limiter's queue, once it had one
 }
 
 // Rewindable reports whether the call's body can be sent more than once. It is

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"context"
+	"reflect"
+	"strings"
+)
+
+// counts reports whether a method takes from the sending limits: what sends,
+// forwards, copies or edits messages. That edits count is documented nowhere,
+// but they are refused as messages are when there are too many. All else is
+// free: it waits for freezes and slots only.
+func counts(method string) bool {
+	for _, prefix := range [...]string{"send", "forward", "copy", "edit"} {
+		if hasPrefixFold(method, prefix) {
+			switch {
+			case strings.EqualFold(method, "sendChatAction"),
+				strings.EqualFold(method, "sendMessageDraft"),
+				hasPrefixFold(method, "editChat"),
+				hasPrefixFold(method, "editForumTopic"),
+				hasPrefixFold(method, "editGeneralForumTopic"),
+				hasPrefixFold(method, "editUserStarSubscription"):
+				return false
+			}
+			return true
+		}
+	}
+	return false
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// cost is how many messages a call sends: as many as an album has items, or as
+// messages are forwarded or copied.
+func cost(call *Call) int {
+	var list any
+	switch {
+	case strings.EqualFold(call.Method, "sendMediaGroup"):
+		list = call.Params["media"]
+	case strings.EqualFold(call.Method, "forwardMessages"), strings.EqualFold(call.Method, "copyMessages"):
+		list = call.Params["message_ids"]
+	default:
+		return 1
+	}
+	// Telegram takes at most 100 (Bot API, forwardMessages); more is an error
+	// that it will tell.
+	if v := reflect.ValueOf(list); v.Kind() == reflect.Slice || v.Kind() == reflect.Array {
+		return min(max(v.Len(), 1), 100)
+	}
+	return 1
+}
+
+func paid(call *Call) bool {
+	b, _ := call.Params["allow_paid_broadcast"].(bool)
+	return b
+}
+
+type bulkKey struct{}
+
+// Bulk marks the calls of a context as bulk, such as a newsletter: they wait
+// behind the bot's other calls, which they never hold up, and get at least one
+// turn in ten.
+func Bulk(ctx context.Context) context.Context { return context.WithValue(ctx, bulkKey{}, true) }
+
+func isBulk(ctx context.Context) bool {
+	bulk, _ := ctx.Value(bulkKey{}).(bool)
+	return bulk
+}

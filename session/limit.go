@@ -1,0 +1,272 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
+)
+
+// LimitConfig configures a [Limiter]. Its zero value keeps Telegram's limits
+// for each bot and sets none on all bots together, since Telegram sets none.
+type LimitConfig struct {
+	// Default are the limits of every bot that has none of its own. Zero
+	// fields mean those of [TelegramLimits]. [ReactiveLimits] holds back only
+	// what Telegram has refused.
+	Default Limits
+	// Total bounds the messages of all bots together. Zero is no limit, as
+	// Telegram has none across bots but those per source address; a cautious
+	// service may want ratelimit.Per(25, time.Second).
+	Total ratelimit.Limit
+	// Shared is a bound of all bots that other processes draw on too. Nil is
+	// none.
+	Shared ratelimit.Limiter
+	// Concurrent bounds the calls of all bots under way, long polls not
+	// counted. 0 means 1000, negative none.
+	Concurrent int
+	// ColdStarts bound how many bots may begin to call. Nil means those of
+	// [ColdStarts]; an empty list is no limit, which is right for a fake
+	// server and for one of your own. Bots that were called within WarmFor (0
+	// means an hour, a guess) have begun.
+	ColdStarts []ratelimit.Limit
+	WarmFor    time.Duration
+
+	// MaxWait bounds how long a call waits for its turn. 0 means 1 min,
+	// negative no bound but the context's: gotgbot's methods without a context
+	// then may wait for ever.
+	MaxWait time.Duration
+	// MaxWaiting and MaxWaitingPerBot bound how many calls wait. 0 means
+	// 100,000 and 10,000.
+	MaxWaiting, MaxWaitingPerBot int
+
+	// OnMigrate hears of a group that became a supergroup with another id, on
+	// the goroutine of the call that was told so. Nil hears nothing.
+	OnMigrate func(ctx context.Context, key string, from, to int64)
+	// Logger hears of freezes. Nil discards.
+	Logger *slog.Logger
+}
+
+// Limiter makes calls wait so that Telegram need not refuse them: each bot
+// keeps to its limits, all bots share fairly what binds them together, and
+// what Telegram refuses all the same freezes the narrowest scope that explains
+// it, for as long as Telegram says. [Limit] makes the middleware of it.
+//
+// A bot's state is kept by its key, so it outlives the bot. A Limiter is safe
+// for concurrent use. Close it after the session.
+type Limiter struct {
+	scheduler *ratelimit.Scheduler[ChatID]
+	defaults  Limits
+	maxWait   time.Duration
+	blame     blame
+	names     *usernames
+	onMigrate func(ctx context.Context, key string, from, to int64)
+	log       *slog.Logger
+}
+
+// NewLimiter returns a Limiter. The error names every bad field of cfg.
+func NewLimiter(cfg LimitConfig) (*Limiter, error) {
+	orElse(&cfg.Concurrent, 1000)
+	orElse(&cfg.MaxWait, time.Minute)
+	if cfg.ColdStarts == nil {
+		cfg.ColdStarts = ColdStarts()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Limiter{
+		defaults:  cfg.Default.or(TelegramLimits()),
+		maxWait:   max(cfg.MaxWait, 0),
+		names:     newUsernames(),
+		onMigrate: cfg.OnMigrate,
+		log:       cfg.Logger,
+	}
+	var err error
+	l.scheduler, err = ratelimit.NewScheduler[ChatID](ratelimit.Config{
+		Total:               cfg.Total,
+		Shared:              cfg.Shared,
+		InFlight:            cfg.Concurrent,
+		Tenant:              l.defaults.scheduler(),
+		Starts:              cfg.ColdStarts,
+		WarmFor:             cfg.WarmFor,
+		Lanes:               lanes,
+		MaxWaiting:          cfg.MaxWaiting,
+		MaxWaitingPerTenant: cfg.MaxWaitingPerBot,
+	})
+	if err != nil {
+		return nil, &errors.Error{Kind: errors.Internal, Op: "configure limits", Err: err}
+	}
+	return l, nil
+}
+
+// SetTenant gives a bot limits of its own, at once; zero fields, and so zero
+// Limits, mean the default.
+func (l *Limiter) SetTenant(key string, limits Limits) error {
+	if limits.IsZero() {
+		l.scheduler.ResetTenant(key)
+		return nil
+	}
+	if err := l.scheduler.SetTenant(key, limits.or(l.defaults).scheduler()); err != nil {
+		return &errors.Error{Kind: errors.BadRequest, Op: "set limits", Key: key, Err: err}
+	}
+	return nil
+}
+
+// SetTotal changes what binds all bots together; see [LimitConfig].
+func (l *Limiter) SetTotal(total ratelimit.Limit, concurrent int) error {
+	if err := l.scheduler.SetTotal(total, concurrent); err != nil {
+		return &errors.Error{Kind: errors.BadRequest, Op: "set limits", Err: err}
+	}
+	return nil
+}
+
+// Stats returns the figures of this moment, with the bots of which most calls
+// wait.
+func (l *Limiter) Stats(top int) ratelimit.Stats { return l.scheduler.Stats(top) }
+
+// Close refuses all calls that wait or come.
+func (l *Limiter) Close() { l.scheduler.Close() }
+
+// Limit is the middleware that makes calls wait for their turn. Place it after
+// what retries and before [Observe].
+//
+// A call that can't have its turn in time, before its context's deadline and
+// within MaxWait, fails at once with [errors.Throttled] and the wait in
+// RetryAfter. A call that Telegram refuses with 429 fails with
+// [errors.RateLimited]; made again with [Call.Next] it waits in its old place.
+func Limit(l *Limiter) Middleware {
+	return func(next Invoker) Invoker {
+		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
+			permit, err := l.scheduler.Admit(ctx, l.request(ctx, call))
+			if err != nil {
+				return nil, throttled(ctx, call, err)
+			}
+			defer permit.Release()
+			call.ticket = permit.Ticket()
+			start := time.Now()
+			result, err := next.Invoke(ctx, call)
+			return result, l.learn(ctx, call, permit.Began(), start, result, err)
+		})
+	}
+}
+
+// request says what a call takes.
+func (l *Limiter) request(ctx context.Context, call *Call) ratelimit.Request[ChatID] {
+	r := ratelimit.Request[ChatID]{
+		Tenant:   call.Key,
+		Key:      l.place(call),
+		KeyClass: classNone,
+		Free:     !counts(call.Method),
+		Debt:     true,
+		Slotless: isLongPoll(call.Method),
+		MaxWait:  l.maxWait,
+		Ticket:   call.ticket,
+	}
+	if r.Free {
+		return r
+	}
+	r.Cost = cost(call)
+	switch {
+	case call.Chat.ID > 0:
+		r.KeyClass = classPrivate
+	case !call.Chat.IsZero():
+		r.KeyClass = classGroup // only these have a username that bots may use
+	}
+	if paid(call) {
+		r.Class = classPaid
+	}
+	if isBulk(ctx) {
+		r.Lane = laneBulk
+	}
+	return r
+}
+
+// place is the key that a call is limited by: its chat, by number where the
+// username's is known. What has no chat has its method, which Telegram may
+// limit too (setWebhook); it is no username, since it has no "@".
+func (l *Limiter) place(call *Call) ChatID {
+	switch {
+	case call.Chat.IsZero():
+		return ChatID{Username: call.Method}
+	case call.Chat.Username != "":
+		return l.names.resolve(call.Chat)
+	}
+	return call.Chat
+}
+
+// learn draws conclusions from an outcome, and returns the error.
+func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
+	if err == nil {
+		l.blame.succeeded(call.Key, start)
+		if call.Chat.Username != "" {
+			l.learnName(call, result)
+		}
+		return nil
+	}
+	e, ok := errors.AsType[*errors.Error](err)
+	if !ok {
+		return err
+	}
+	switch e.Kind {
+	case errors.RateLimited:
+		return l.freeze(ctx, call, began, e)
+	case errors.Migrated:
+		if to := e.MigrateTo; to != 0 {
+			l.scheduler.Move(call.Key, l.place(call), ChatID{ID: to})
+			if l.onMigrate != nil {
+				l.onMigrate(ctx, call.Key, call.Chat.ID, to)
+			}
+		}
+	}
+	return err
+}
+
+// freeze holds back what a 429 is about, for exactly as long as it says.
+func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, e *errors.Error) error {
+	now := time.Now()
+	at := l.place(call)
+	scopes := []ratelimit.Scope[ChatID]{{Level: ratelimit.LevelKey, Tenant: call.Key, Key: at}}
+	scoped := *e
+	if began {
+		// The bot was not loaded, and the server loads no more for now.
+		scoped.Scope = errors.ScopeTenant
+		scopes[0] = ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}
+		scopes = append(scopes, ratelimit.Scope[ChatID]{Level: ratelimit.LevelStarts})
+	} else {
+		scoped.Scope = l.blame.refused(call.Key, at, now)
+		switch scoped.Scope {
+		case errors.ScopeTenant:
+			scopes[0] = ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}
+		case errors.ScopeAll:
+			scopes[0] = ratelimit.Scope[ChatID]{}
+		}
+	}
+	wait := max(e.RetryAfter, time.Second)
+	for _, scope := range scopes {
+		l.scheduler.Freeze(scope, now.Add(wait))
+	}
+	l.log.WarnContext(ctx, "refused by Telegram for too many requests", slog.String("key", call.Key),
+		slog.String("method", call.Method), slog.String("scope", scopes[len(scopes)-1].Level.String()), slog.Duration("frozen", wait))
+	return &scoped
+}
+
+// throttled is the error of a call that was not admitted.
+func throttled(ctx context.Context, call *Call, err error) error {
+	e := &errors.Error{Kind: errors.Throttled, Op: call.Method, Key: call.Key, Delivery: errors.NotDelivered, Err: err}
+	refusal, ok := errors.AsType[*ratelimit.Refusal](err)
+	if !ok {
+		e.Kind = errors.Internal
+		return e
+	}
+	switch {
+	case errors.Is(err, ratelimit.ErrClosed), errors.Is(err, errClosing):
+		e.Kind = errors.Closed
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		e.Kind = errors.Canceled
+	case refusal.Wait < ratelimit.Forever:
+		e.RetryAfter = refusal.Wait
+	}
+	return e
+}

@@ -1,0 +1,310 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/PaulSonOfLars/gotgbot/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
+	"github.com/tgfleet/tgfleet/session/bottest"
+)
+
+// limited is a session whose only middleware is a limiter.
+func limited(t *testing.T, srv *bottest.Server, cfg LimitConfig) (*Session, *Limiter) {
+	t.Helper()
+	l, err := NewLimiter(cfg)
+	require.NoError(t, err)
+	s, err := New(Config{Transport: srv.Transport(), Middleware: []Middleware{Limit(l)}})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, s.Close(context.Background()))
+		stats := l.Stats(0)
+		assert.Zero(t, stats.Waiting)
+		assert.Zero(t, stats.InFlight)
+		l.Close()
+		srv.Close()
+	})
+	return s, l
+}
+
+var warm = []ratelimit.Limit{} // no limit on cold starts
+
+func refusals429(srv *bottest.Server) int {
+	n := 0
+	for _, c := range srv.Calls() {
+		if c.Status == 429 {
+			n++
+		}
+	}
+	return n
+}
+
+func TestABotKeepsToItsLimitsWithoutA429(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{})
+		s, _ := limited(t, srv, LimitConfig{ColdStarts: warm, MaxWait: -1})
+		fake := srv.NewBot("shop_bot")
+		token, _ := ParseToken(fake.Token())
+		bot := s.Bot("shop", token, gotgbot.User{})
+		ann, group := srv.NewUser("Ann"), srv.NewGroup("Group")
+		ann.Start(fake, "")
+		group.Add(fake, nil)
+		begin := time.Now()
+		for range 40 {
+			_, err := bot.SendMessage(group.ID, "hello", nil)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 90*time.Second, time.Since(begin).Round(time.Second), "10 at once, then one in 3 s")
+		begin = time.Now()
+		for range 13 {
+			_, err := bot.SendMessage(ann.ID, "hello", nil)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 10*time.Second, time.Since(begin).Round(time.Second))
+		assert.Zero(t, refusals429(srv))
+	})
+}
+
+func TestA429OfAChatHoldsBackThatChatForAsLongAsItSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{})
+		s, l := limited(t, srv, LimitConfig{ColdStarts: warm, MaxWait: time.Hour})
+		fake := srv.NewBot("shop_bot")
+		token, _ := ParseToken(fake.Token())
+		bot := s.Bot("shop", token, gotgbot.User{})
+		ann, bob := srv.NewUser("Ann"), srv.NewUser("Bob")
+		ann.Start(fake, "")
+		bob.Start(fake, "")
+		remove := srv.Fail(bottest.Fault{Method: "sendMessage", Times: 1, Do: bottest.TooManyRequests(17 * time.Second)})
+		defer remove()
+		_, err := bot.SendMessage(ann.ID, "hello", nil)
+		var e *errors.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, errors.RateLimited, e.Kind)
+		assert.Equal(t, errors.ScopeChat, e.Scope)
+		assert.Equal(t, 1, l.Stats(0).FrozenKeys)
+		begin := time.Now()
+		_, err = bot.SendMessage(bob.ID, "hello", nil)
+		require.NoError(t, err)
+		assert.Zero(t, time.Since(begin), "others are not held back")
+		_, err = bot.SendMessage(ann.ID, "hello", nil)
+		require.NoError(t, err)
+		assert.Equal(t, 17*time.Second, time.Since(begin))
+	})
+}
+
+func TestTheNarrowestScopeIsBlamed(t *testing.T) {
+	now := time.Now()
+	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
+	a, b := ChatID{ID: 1}, ChatID{ID: -2}
+	var blame blame
+	assert.Equal(t, errors.ScopeChat, blame.refused("x", a, at(0)), "one chat")
+	assert.Equal(t, errors.ScopeChat, blame.refused("x", a, at(1)), "the same chat")
+	assert.Equal(t, errors.ScopeTenant, blame.refused("x", b, at(2)), "two chats in a row")
+	blame.succeeded("x", at(-1))
+	assert.Equal(t, errors.ScopeTenant, blame.refused("x", a, at(3)), "a success that began before tells nothing")
+	blame.succeeded("x", at(4))
+	assert.Equal(t, errors.ScopeChat, blame.refused("x", b, at(5)), "a success in between")
+	assert.Equal(t, errors.ScopeChat, blame.refused("x", a, at(60)), "long after")
+
+	blame.succeeded("x", at(100))
+	assert.Equal(t, errors.ScopeChat, blame.refused("x", a, at(101)))
+	assert.Equal(t, errors.ScopeChat, blame.refused("y", a, at(102)))
+	assert.Equal(t, errors.ScopeAll, blame.refused("z", a, at(103)), "three bots in a row")
+	blame.succeeded("w", at(104))
+	assert.Equal(t, errors.ScopeTenant, blame.refused("z", b, at(105)), "another bot's success clears all")
+	assert.Equal(t, errors.ScopeChat, blame.refused("v", a, at(200)))
+	assert.Equal(t, errors.ScopeChat, blame.refused("u", a, at(205)))
+	assert.Equal(t, errors.ScopeChat, blame.refused("t", a, at(211)), "too far apart")
+}
+
+func TestACallThatWouldWaitTooLongFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{})
+		s, l := limited(t, srv, LimitConfig{ColdStarts: warm})
+		token, _ := ParseToken(srv.NewBot("shop_bot").Token())
+		bot := s.Bot("shop", token, gotgbot.User{})
+		l.scheduler.Freeze(ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: "shop"}, time.Now().Add(time.Hour))
+		begin := time.Now()
+		_, err := bot.GetMe(nil)
+		assert.Equal(t, errors.Throttled, errors.KindOf(err))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Hour, errors.RetryAfter(err))
+		assert.Zero(t, time.Since(begin))
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, err = bot.GetMeWithContext(ctx, nil)
+		assert.Equal(t, errors.Canceled, errors.KindOf(err))
+	})
+}
+
+func TestSlotsComeBackOnEveryPath(t *testing.T) {
+	l, err := NewLimiter(LimitConfig{ColdStarts: warm})
+	require.NoError(t, err)
+	defer l.Close()
+	var end func()
+	invoke := Limit(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) { end(); return nil, errors.BadRequest }))
+	for _, how := range []func(){func() {}, func() { panic("broken") }} {
+		end = how
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = invoke.Invoke(context.Background(), &Call{Key: "x", Method: "getMe"})
+		}()
+		assert.Zero(t, l.Stats(0).InFlight)
+	}
+}
+
+func TestAMigratedGroupTakesItsStateAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{})
+		var from, to int64
+		s, l := limited(t, srv, LimitConfig{ColdStarts: warm, OnMigrate: func(_ context.Context, _ string, a, b int64) { from, to = a, b }})
+		fake := srv.NewBot("shop_bot")
+		token, _ := ParseToken(fake.Token())
+		bot := s.Bot("shop", token, gotgbot.User{})
+		group := srv.NewGroup("Group")
+		group.Add(fake, nil)
+		old := group.ID
+		for range 10 {
+			_, err := bot.SendMessage(old, "hello", nil)
+			require.NoError(t, err)
+		}
+		group = group.Upgrade()
+		_, err := bot.SendMessage(old, "hello", nil)
+		require.Equal(t, errors.Migrated, errors.KindOf(err))
+		assert.Equal(t, old, from)
+		assert.Equal(t, group.ID, to)
+		begin := time.Now()
+		_, err = bot.SendMessage(group.ID, "hello", nil)
+		require.NoError(t, err)
+		assert.Greater(t, time.Since(begin), 2*time.Second, "its burst was used up under the old id")
+		assert.Equal(t, 1, l.Stats(0).Keys)
+	})
+}
+
+func TestAUsernameIsAKeyOfItsOwnUntilItsIDIsKnown(t *testing.T) {
+	l, err := NewLimiter(LimitConfig{ColdStarts: warm})
+	require.NoError(t, err)
+	defer l.Close()
+	call := &Call{Key: "x", Method: "sendMessage", Chat: ParseChatID("@News")}
+	assert.Equal(t, ChatID{Username: "@news"}, l.place(call))
+	invoke := Limit(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) {
+		return []byte(`{"message_id":1,"chat":{"id":-1001}}`), nil
+	}))
+	for range 10 {
+		_, err = invoke.Invoke(context.Background(), call)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, ChatID{ID: -1001}, l.place(call))
+	assert.Equal(t, 1, l.Stats(0).Keys, "both names are one")
+}
+
+func TestWhatACallCosts(t *testing.T) {
+	for method, want := range map[string]bool{
+		"sendMessage": true, "SENDPHOTO": true, "copyMessages": true, "forwardMessage": true, "editMessageText": true,
+		"sendChatAction": false, "getMe": false, "answerCallbackQuery": false, "deleteMessage": false,
+		"editForumTopic": false, "editChatInviteLink": false, "send": true, "": false,
+	} {
+		assert.Equal(t, want, counts(method), method)
+	}
+	assert.Equal(t, 3, cost(&Call{Method: "sendMediaGroup", Params: map[string]any{"media": make([]gotgbot.InputMedia, 3)}}))
+	assert.Equal(t, 2, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": []int64{1, 2}}}))
+	assert.Equal(t, 1, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": "[1,2]"}}))
+	assert.Equal(t, 1, cost(&Call{Method: "sendMediaGroup"}))
+}
+
+// A hundred tenants write for a while, each to a few users and groups, and all
+// of them more than they may.
+func TestAHundredTenantsWriteMoreThanTheyMay(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		total float64
+	}{
+		{"bound together", 25},
+		{"bound one by one", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { hundredTenants(t, test.total) })
+		})
+	}
+}
+
+func hundredTenants(t *testing.T, total float64) {
+	const tenants = 100
+	span := 10 * time.Minute
+	if total == 0 {
+		span = 2 * time.Minute // many more calls
+	}
+	srv := bottest.New(bottest.Config{KeepCalls: -1, KeepMessages: 1})
+	cfg := LimitConfig{ColdStarts: warm, MaxWait: -1}
+	if total > 0 {
+		cfg.Total = ratelimit.Limit{Rate: total, Burst: 25}
+	}
+	s, l := limited(t, srv, cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), span)
+	defer cancel()
+	var sent, refused atomic.Int64
+	admitted := make([]atomic.Int64, tenants)
+	for i := range tenants {
+		fake := srv.NewBot(fmt.Sprintf("t%d_bot", i))
+		token, _ := ParseToken(fake.Token())
+		bot := s.Bot(fmt.Sprint(i), token, gotgbot.User{})
+		var chats []int64
+		for range 2 {
+			user, group := srv.NewUser("User"), srv.NewGroup("Group")
+			user.Start(fake, "")
+			group.Add(fake, nil)
+			chats = append(chats, user.ID, group.ID)
+		}
+		for _, chat := range chats {
+			callers := 2
+			if i == 0 {
+				callers = 20
+			}
+			for range callers {
+				go func() {
+					time.Sleep(rand.N(time.Second))
+					for ctx.Err() == nil {
+						_, err := bot.SendMessageWithContext(ctx, chat, "hello", nil)
+						switch errors.KindOf(err) {
+						case errors.None:
+							sent.Add(1)
+							admitted[i].Add(1)
+						case errors.RateLimited:
+							refused.Add(1)
+						default:
+							return // the end comes before its turn
+						}
+					}
+				}()
+			}
+		}
+	}
+	<-ctx.Done()
+	synctest.Wait()
+	allowed := total * span.Seconds()
+	if total == 0 {
+		allowed = float64(tenants) * (2*span.Seconds() + 2*20*span.Minutes())
+	}
+	var sum, squares float64
+	for i := range admitted {
+		n := float64(admitted[i].Load())
+		sum += n
+		squares += n * n
+	}
+	jain := sum * sum / (tenants * squares)
+	t.Logf("%d sent of %.0f allowed, Jain's index %.4f", sent.Load(), allowed, jain)
+	assert.Zero(t, refused.Load())
+	assert.GreaterOrEqual(t, float64(sent.Load()), 0.99*allowed)
+	assert.GreaterOrEqual(t, jain, 0.99)
+	assert.Zero(t, l.Stats(0).Waiting)
+}
