@@ -14,11 +14,12 @@ import (
 // becomes a module of its own.
 func TestTheCoreDependsOnFewModules(t *testing.T) {
 	allowed := map[string]bool{
-		"github.com/PaulSonOfLars/gotgbot/v2": true,
-		"github.com/hashicorp/golang-lru/v2":  true,
-		"golang.org/x/time":                   true,
-		"github.com/rs/dnscache":              true,
-		"golang.org/x/sync":                   true, // of dnscache
+		"github.com/PaulSonOfLars/gotgbot/v2":     true,
+		"github.com/hashicorp/golang-lru/v2":      true,
+		"golang.org/x/time":                       true,
+		"github.com/realclientip/realclientip-go": true,
+		"github.com/rs/dnscache":                  true,
+		"golang.org/x/sync":                       true, // of dnscache
 		// Of the tests.
 		"github.com/stretchr/testify": true,
 		"go.uber.org/goleak":          true,

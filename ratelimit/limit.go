@@ -79,3 +79,25 @@ func (l Limit) burst() int {
 	}
 	return max(1, int(math.Ceil(l.Rate)))
 }
+
+// Units is how many units may pass at once, and Window the time in which as
+// many come: what a client is told of its quota. Both are 0 without a limit,
+// and Window is where no units come.
+func (l Limit) Units() int {
+	if l.IsUnlimited() {
+		return 0
+	}
+	return l.burst()
+}
+
+// Window is described at [Limit.Units].
+func (l Limit) Window() time.Duration {
+	if l.IsUnlimited() || l.Rate == 0 {
+		return 0
+	}
+	window := float64(l.burst()) / l.Rate * float64(time.Second)
+	if window >= math.MaxInt64 {
+		return 0
+	}
+	return time.Duration(math.Round(window))
+}

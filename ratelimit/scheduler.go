@@ -77,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	if err := c.Tenant.Check(); err != nil {
-		bad = append(bad, fmt.Errorf("Tenant: %w", err))
+		bad = append(bad, fmt.Errorf("field Tenant: %w", err))
 	}
 	if len(bad) > 0 {
 		return c, fmt.Errorf("configure scheduler: %w", errors.Join(bad...))

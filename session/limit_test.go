@@ -240,9 +240,9 @@ func TestAHundredTenantsWriteMoreThanTheyMay(t *testing.T) {
 
 func hundredTenants(t *testing.T, total float64) {
 	const tenants = 100
-	span := 10 * time.Minute
+	span := 4 * time.Minute
 	if total == 0 {
-		span = 2 * time.Minute // many more calls
+		span = 30 * time.Second // many more calls
 	}
 	srv := bottest.New(bottest.Config{KeepCalls: -1, KeepMessages: 1})
 	cfg := LimitConfig{ColdStarts: warm, MaxWait: -1}

@@ -1,0 +1,193 @@
+package httplimit
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tgfleet/tgfleet/ratelimit"
+)
+
+// Config configures a [Limiter]. Its zero value limits nothing.
+type Config struct {
+	// Routes have limits of their own; a client has a bucket for each.
+	Routes []Route
+	// Limit is that of all other requests. Zero is no limit.
+	Limit ratelimit.Limit
+	// TrustedProxies are the networks whose X-Forwarded-For is believed. It is
+	// read from the right: the first address that is not of these networks is
+	// the client's. Empty believes none.
+	TrustedProxies []netip.Prefix
+	// MaxClients bounds how many clients are remembered for each route; see
+	// [ratelimit.Keyed]. 0 means 131,072.
+	MaxClients int
+	// Refuse answers a request that is refused, with the status and body that
+	// the service wants; the fields of the header are set already. Nil answers
+	// 429 with an RFC 9457 problem.
+	Refuse func(w http.ResponseWriter, r *http.Request, refusal Refusal)
+}
+
+// Route is what one limit is for.
+type Route struct {
+	// Pattern is as in [http.ServeMux], such as "POST /api/bots".
+	Pattern string
+	// Limit is each client's.
+	Limit ratelimit.Limit
+}
+
+// Refusal says why a request is refused.
+type Refusal struct {
+	// Pattern is the route's; empty for [Config].Limit.
+	Pattern string
+	// RetryAfter is when to come back, in whole seconds, at least 1.
+	RetryAfter time.Duration
+}
+
+// Limiter limits requests for each client. It is safe for concurrent use. Make
+// it with [New].
+type Limiter struct {
+	routes *http.ServeMux // its handlers are *route
+	rest   *route
+	client clients
+	refuse func(http.ResponseWriter, *http.Request, Refusal)
+}
+
+// route is a limit and its clients.
+type route struct {
+	pattern string
+	policy  string
+	name    string
+	keyed   *ratelimit.Keyed[netip.Prefix]
+}
+
+// ServeHTTP is never called: a route is in a ServeMux to be found there.
+func (*route) ServeHTTP(http.ResponseWriter, *http.Request) {}
+
+// New returns a Limiter. The error names every bad field of cfg.
+func New(cfg Config) (*Limiter, error) {
+	var bad []error
+	l := &Limiter{routes: http.NewServeMux(), refuse: cfg.Refuse}
+	if l.refuse == nil {
+		l.refuse = problem
+	}
+	var err error
+	if l.client, err = newClients(cfg.TrustedProxies); err != nil {
+		bad = append(bad, err)
+	}
+	if cfg.MaxClients < 0 {
+		bad = append(bad, errors.New("MaxClients is negative"))
+	}
+	if err := cfg.Limit.Check(); err != nil {
+		bad = append(bad, fmt.Errorf("field Limit: %w", err))
+	}
+	if !cfg.Limit.IsUnlimited() {
+		l.rest = newRoute("", "default", cfg.Limit, cfg.MaxClients)
+	}
+	for i, r := range cfg.Routes {
+		if err := r.Limit.Check(); err != nil {
+			bad = append(bad, fmt.Errorf("field Routes[%d]: %w", i, err))
+		} else if err := l.add(r, cfg.MaxClients); err != nil {
+			bad = append(bad, fmt.Errorf("field Routes[%d]: %w", i, err))
+		}
+	}
+	if len(bad) > 0 {
+		return nil, fmt.Errorf("configure httplimit: %w", errors.Join(bad...))
+	}
+	return l, nil
+}
+
+// add adds a route; ServeMux panics for a bad pattern and for two that
+// conflict.
+func (l *Limiter) add(r Route, most int) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	l.routes.Handle(r.Pattern, newRoute(r.Pattern, r.Pattern, r.Limit, most))
+	return nil
+}
+
+func newRoute(pattern, name string, limit ratelimit.Limit, most int) *route {
+	r := &route{pattern: pattern, name: quote(name)}
+	if !limit.IsUnlimited() {
+		r.keyed = ratelimit.NewKeyed[netip.Prefix](ratelimit.KeyedConfig{Limit: limit, MaxKeys: most})
+		r.policy = r.name + ";q=" + strconv.Itoa(limit.Units())
+		if w := limit.Window(); w > 0 {
+			r.policy += ";w=" + seconds(w)
+		}
+	}
+	return r
+}
+
+// Handler returns a handler that lets in to next what may come in.
+func (l *Limiter) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		limit := l.find(r)
+		if limit == nil || limit.keyed == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		d := limit.keyed.Allow(l.client.of(r), 1)
+		h := w.Header()
+		h["Ratelimit-Policy"] = []string{limit.policy}
+		if d.OK {
+			h["Ratelimit"] = []string{limit.name + ";r=" + strconv.Itoa(d.Remaining) + ";t=" + seconds(d.Reset)}
+			next.ServeHTTP(w, r)
+			return
+		}
+		wait := min(max((d.Wait+time.Second-1).Truncate(time.Second), time.Second), 24*time.Hour)
+		if d.Wait > 24*time.Hour {
+			wait = 24 * time.Hour
+		}
+		h["Ratelimit"] = []string{limit.name + ";r=0;t=" + seconds(wait)}
+		h.Set("Retry-After", seconds(wait))
+		l.refuse(w, r, Refusal{Pattern: limit.pattern, RetryAfter: wait})
+	})
+}
+
+// find returns the limit of a request, nil where it has none.
+func (l *Limiter) find(r *http.Request) *route {
+	// A path that is not clean gets a redirect's handler of ServeMux's own.
+	if h, pattern := l.routes.Handler(r); pattern != "" {
+		if found, ok := h.(*route); ok {
+			return found
+		}
+	}
+	return l.rest
+}
+
+// seconds rounds up.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// quote makes a string of structured fields (RFC 9651): printable ASCII.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case c < ' ' || c > '~':
+			b.WriteByte('?')
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func problem(w http.ResponseWriter, _ *http.Request, refusal Refusal) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(http.StatusTooManyRequests)
+	fmt.Fprintf(w, `{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"Please come back in %s seconds."}`+"\n",
+		seconds(refusal.RetryAfter))
+}
