@@ -55,6 +55,11 @@ func WithMetadata(metadata map[string]string) Option {
 	return func(r *Record) { r.Metadata = maps.Clone(metadata) }
 }
 
+// WithLimits gives the tenant limits of its own.
+func WithLimits(limits session.Limits) Option {
+	return func(r *Record) { r.Limits = limits }
+}
+
 // Register checks a token and stores a new tenant with it. It asks Telegram
 // who the bot is, so the token was valid a moment ago. Registering a tenant
 // again with the token it has is no error and changes nothing.
@@ -164,6 +169,24 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	return r, nil
 }
 
+// SetLimits changes a tenant's limits; zero fields mean the fleet's. They bind
+// at once, calls that wait already included. Limits that make no sense are
+// [errors.BadRequest].
+func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limits) (Record, error) {
+	r, _, err := m.update(ctx, id, func(r *Record) (bool, error) {
+		r.Limits = limits
+		return true, nil
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	if err := m.pool.limit(id, r.Limits); err != nil {
+		return Record{}, err
+	}
+	m.changed(ctx, "limits changed", r, false)
+	return r, nil
+}
+
 // Suspend switches a tenant off. Contexts of leases that are out end, so that
 // those who use the bot stop; new leases fail with [errors.Suspended]. The
 // reason is for the operator. Suspending twice keeps the later reason.
@@ -222,6 +245,7 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		err = m.store.Delete(ctx, id, r.Version)
 		if err == nil {
 			m.changed(ctx, "tenant removed", r, true)
+			_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
 			return nil
 		}
 		if !errors.Is(err, errors.Stale) {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -286,4 +287,38 @@ func TestAnOpenThatReadAnOldRecordIsNobodys(t *testing.T) {
 	<-store.read // and is made to read again
 	store.go_ <- struct{}{}
 	assert.Equal(t, newToken, <-got)
+}
+
+func TestATenantsOwnLimitsBind(t *testing.T) {
+	srv := bottest.New(bottest.Config{})
+	defer srv.Close()
+	limiter, err := session.NewLimiter(session.LimitConfig{})
+	require.NoError(t, err)
+	defer limiter.Close()
+	s, err := session.New(session.Config{Transport: srv.Transport(), Middleware: []session.Middleware{session.Limit(limiter)}})
+	require.NoError(t, err)
+	ctx := context.Background()
+	defer s.Close(ctx)
+	p, err := tenant.NewPool(s, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: limiter})
+	require.NoError(t, err)
+	defer p.Close(ctx)
+	m := tenant.NewManager(p, tenant.ManagerConfig{})
+	fake, ann := srv.NewBot("shop_bot"), srv.NewUser("Ann")
+	ann.Start(fake, "")
+	none := session.Limits{Private: ratelimit.Limit{Burst: 1}} // one message, ever
+	_, err = m.Register(ctx, "shop", fake.Token(), tenant.WithLimits(none))
+	require.NoError(t, err)
+	send := func() error {
+		return p.Do(ctx, "shop", func(ctx context.Context, tt *tenant.Tenant) error {
+			_, err := tt.Bot.SendMessageWithContext(ctx, ann.ID, "hello", nil)
+			return err
+		})
+	}
+	require.NoError(t, send())
+	require.ErrorIs(t, send(), errors.Throttled)
+	_, err = m.SetLimits(ctx, "shop", session.Limits{Private: ratelimit.Limit{Rate: -1}})
+	require.NoError(t, err)
+	require.NoError(t, send())
+	_, err = m.SetLimits(ctx, "shop", session.Limits{Weight: -1})
+	require.ErrorIs(t, err, errors.BadRequest)
 }

@@ -30,6 +30,9 @@ type PoolConfig struct {
 	AcquireTimeout time.Duration
 	// CloseTimeout bounds the end of one instance's hooks. 0 means 30 s.
 	CloseTimeout time.Duration
+	// Limiter is told of each tenant's limits when its bot is opened and when
+	// the manager changes them, such as [session.Limiter]. Nil tells nobody.
+	Limiter Limiter
 	// OnOpen are run, in this order, when a bot is opened.
 	OnOpen []Hook
 	// TrackLeases records where every lease is taken, for the message about a
@@ -39,6 +42,11 @@ type PoolConfig struct {
 	// Logger hears of lost leases, of errors of hooks that end, and of bots
 	// whose token Telegram no longer accepts. Nil discards.
 	Logger *slog.Logger
+}
+
+// Limiter is told of tenants' limits. Zero limits mean the fleet's.
+type Limiter interface {
+	SetTenant(id string, limits session.Limits) error
 }
 
 // Pool turns a tenant's id into a live bot. It opens a bot when it is first
@@ -57,6 +65,7 @@ type Pool struct {
 	session *session.Session
 	store   Store
 	hooks   []Hook
+	limiter Limiter
 	log     *slog.Logger
 
 	closeTimeout time.Duration
@@ -110,7 +119,7 @@ func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Pool{session: s, store: store, hooks: cfg.OnOpen, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
+	p := &Pool{session: s, store: store, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
 	p.core = pool.New(pool.Config[*Tenant]{
 		Open:           p.open,
 		Close:          p.end,
@@ -200,6 +209,9 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	if r.Status != Active {
 		return nil, fail("open tenant", id, errors.Suspended, fmt.Errorf("tenant is %v", r.Status))
 	}
+	if err := p.limit(id, r.Limits); err != nil {
+		return nil, err
+	}
 	bot := p.session.Bot(id, r.Token, r.user())
 	t := &Tenant{Bot: bot, Record: r}
 	bot.BotClient = &client{Client: bot.BotClient.(session.Client), tenant: t, pool: p}
@@ -216,6 +228,14 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	}
 	opened = true
 	return t, nil
+}
+
+// limit makes a tenant's limits known.
+func (p *Pool) limit(id string, limits session.Limits) error {
+	if p.limiter == nil {
+		return nil
+	}
+	return p.limiter.SetTenant(id, limits)
 }
 
 func (p *Pool) end(ctx context.Context, id string, t *Tenant) {

@@ -31,6 +31,9 @@ type Record struct {
 	// for the operator.
 	Status Status
 	Reason string
+	// Limits are the tenant's own; zero fields mean the fleet's. They bind
+	// where [PoolConfig].Limiter is set.
+	Limits session.Limits
 	// Metadata is the caller's.
 	Metadata map[string]string
 	// Version is 0 for a record that was not stored yet, and grows with every
@@ -54,6 +57,9 @@ func (r Record) Validate() error {
 	}
 	if r.Token.IsZero() || r.BotID != r.Token.ID() {
 		return fail("check record", r.ID, errors.BadRequest, errors.New("token is missing or of another bot"))
+	}
+	if err := r.Limits.Check(); err != nil {
+		return fail("check record", r.ID, errors.BadRequest, err)
 	}
 	return nil
 }
