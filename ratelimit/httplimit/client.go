@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/realclientip/realclientip-go"
 )
@@ -16,7 +17,7 @@ type clients struct {
 }
 
 func newClients(trusted []netip.Prefix) (clients, error) {
-	c := clients{trusted: trusted}
+	var c clients
 	if len(trusted) == 0 {
 		return c, nil
 	}
@@ -25,13 +26,20 @@ func newClients(trusted []netip.Prefix) (clients, error) {
 		if !p.IsValid() {
 			return c, fmt.Errorf("TrustedProxies[%d] is not a network", i)
 		}
+		if p.Addr().Is4In6() {
+			if p.Bits() < 96 {
+				return c, fmt.Errorf("TrustedProxies[%d] is %v, which is neither IPv4 nor IPv6", i, p)
+			}
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
 		p = p.Masked()
+		c.trusted = append(c.trusted, p)
 		networks = append(networks, net.IPNet{
 			IP:   p.Addr().AsSlice(),
 			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
 		})
 	}
-	strategy, err := realclientip.NewRightmostTrustedRangeStrategy("X-Forwarded-For", networks)
+	strategy, err := realclientip.NewRightmostTrustedRangeStrategy(forwardedFor, networks)
 	c.strategy = &strategy
 	return c, err
 }
@@ -47,11 +55,35 @@ func (c clients) of(r *http.Request) netip.Prefix {
 	if c.strategy == nil || !c.trusts(peer) {
 		return network(peer)
 	}
-	if client := parse(c.strategy.ClientIP(r.Header, "")); client.IsValid() {
+	header := http.Header{forwardedFor: lastOf(r.Header[forwardedFor])}
+	if client := parse(c.strategy.ClientIP(header, r.RemoteAddr)); client.IsValid() {
 		return network(client)
 	}
 	// Nothing in it, or nothing that can be read: the proxy itself.
 	return network(peer)
+}
+
+const (
+	forwardedFor = "X-Forwarded-For"
+	// readable is how much of the header is read, in bytes: room for two dozen
+	// proxies. Most of what a client sends on the left is not worth parsing.
+	readable = 1 << 10
+)
+
+// lastOf returns the addresses at the end of a header's lines.
+func lastOf(lines []string) []string {
+	room := readable
+	for i := len(lines) - 1; i >= 0; i-- {
+		if room -= len(lines[i]) + 1; room < 0 {
+			// The first address of the rest may be half of one.
+			rest := lines[i][min(-room, len(lines[i])):]
+			if _, whole, found := strings.Cut(rest, ","); found {
+				return append([]string{whole}, lines[i+1:]...)
+			}
+			return lines[i+1:]
+		}
+	}
+	return lines
 }
 
 func (c clients) trusts(peer netip.Addr) bool {

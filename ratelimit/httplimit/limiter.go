@@ -50,7 +50,8 @@ type Refusal struct {
 // Limiter limits requests for each client. It is safe for concurrent use. Make
 // it with [New].
 type Limiter struct {
-	routes *http.ServeMux // its handlers are *route
+	mux    *http.ServeMux    // tells which route's pattern a request matches
+	routes map[string]*route // by pattern
 	rest   *route
 	client clients
 	refuse func(http.ResponseWriter, *http.Request, Refusal)
@@ -64,13 +65,10 @@ type route struct {
 	keyed   *ratelimit.Keyed[netip.Prefix]
 }
 
-// ServeHTTP is never called: a route is in a ServeMux to be found there.
-func (*route) ServeHTTP(http.ResponseWriter, *http.Request) {}
-
 // New returns a Limiter. The error names every bad field of cfg.
 func New(cfg Config) (*Limiter, error) {
 	var bad []error
-	l := &Limiter{routes: http.NewServeMux(), refuse: cfg.Refuse}
+	l := &Limiter{mux: http.NewServeMux(), routes: make(map[string]*route), refuse: cfg.Refuse}
 	if l.refuse == nil {
 		l.refuse = problem
 	}
@@ -81,14 +79,14 @@ func New(cfg Config) (*Limiter, error) {
 	if cfg.MaxClients < 0 {
 		bad = append(bad, errors.New("MaxClients is negative"))
 	}
-	if err := cfg.Limit.Check(); err != nil {
+	if err := check(cfg.Limit); err != nil {
 		bad = append(bad, fmt.Errorf("field Limit: %w", err))
 	}
 	if !cfg.Limit.IsUnlimited() {
 		l.rest = newRoute("", "default", cfg.Limit, cfg.MaxClients)
 	}
 	for i, r := range cfg.Routes {
-		if err := r.Limit.Check(); err != nil {
+		if err := check(r.Limit); err != nil {
 			bad = append(bad, fmt.Errorf("field Routes[%d]: %w", i, err))
 		} else if err := l.add(r, cfg.MaxClients); err != nil {
 			bad = append(bad, fmt.Errorf("field Routes[%d]: %w", i, err))
@@ -100,6 +98,14 @@ func New(cfg Config) (*Limiter, error) {
 	return l, nil
 }
 
+// check reports a limit that would be kept for ever for every client.
+func check(l ratelimit.Limit) error {
+	if l.Rate == 0 && l.Burst > 0 {
+		return errors.New("its rate is 0, so no client could ever be forgotten")
+	}
+	return l.Check()
+}
+
 // add adds a route; ServeMux panics for a bad pattern and for two that
 // conflict.
 func (l *Limiter) add(r Route, most int) (err error) {
@@ -108,7 +114,8 @@ func (l *Limiter) add(r Route, most int) (err error) {
 			err = fmt.Errorf("%v", p)
 		}
 	}()
-	l.routes.Handle(r.Pattern, newRoute(r.Pattern, r.Pattern, r.Limit, most))
+	l.mux.Handle(r.Pattern, http.NotFoundHandler())
+	l.routes[r.Pattern] = newRoute(r.Pattern, r.Pattern, r.Limit, most)
 	return nil
 }
 
@@ -134,36 +141,47 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 		}
 		d := limit.keyed.Allow(l.client.of(r), 1)
 		h := w.Header()
-		h["Ratelimit-Policy"] = []string{limit.policy}
+		h.Add("RateLimit-Policy", limit.policy)
 		if d.OK {
-			h["Ratelimit"] = []string{limit.name + ";r=" + strconv.Itoa(d.Remaining) + ";t=" + seconds(d.Reset)}
+			h.Add("RateLimit", limit.state(d.Remaining, d.Reset))
 			next.ServeHTTP(w, r)
 			return
 		}
-		wait := min(max((d.Wait+time.Second-1).Truncate(time.Second), time.Second), 24*time.Hour)
-		if d.Wait > 24*time.Hour {
-			wait = 24 * time.Hour
-		}
-		h["Ratelimit"] = []string{limit.name + ";r=0;t=" + seconds(wait)}
+		wait := min(max(roundUp(d.Wait), time.Second), longest)
+		h.Add("RateLimit", limit.state(0, max(d.Reset, wait)))
 		h.Set("Retry-After", seconds(wait))
 		l.refuse(w, r, Refusal{Pattern: limit.pattern, RetryAfter: wait})
 	})
 }
 
-// find returns the limit of a request, nil where it has none.
+// longest is the longest wait that a client is told.
+const longest = 24 * time.Hour
+
+func (r *route) state(remaining int, reset time.Duration) string {
+	return r.name + ";r=" + strconv.Itoa(remaining) + ";t=" + seconds(min(reset, longest))
+}
+
+// find returns the limit of a request, nil where it has none. It asks for the
+// pattern, since for a path that is not clean, such as //api/./bots, the
+// handler is one that redirects.
 func (l *Limiter) find(r *http.Request) *route {
-	// A path that is not clean gets a redirect's handler of ServeMux's own.
-	if h, pattern := l.routes.Handler(r); pattern != "" {
-		if found, ok := h.(*route); ok {
-			return found
-		}
+	_, pattern := l.mux.Handler(r)
+	if found, ok := l.routes[pattern]; ok {
+		return found
 	}
 	return l.rest
 }
 
-// seconds rounds up.
+// roundUp rounds up to whole seconds.
+func roundUp(d time.Duration) time.Duration {
+	if d > longest {
+		return d
+	}
+	return (d + time.Second - 1).Truncate(time.Second)
+}
+
 func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+	return strconv.FormatInt(int64(roundUp(d)/time.Second), 10)
 }
 
 // quote makes a string of structured fields (RFC 9651): printable ASCII.

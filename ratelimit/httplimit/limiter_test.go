@@ -2,9 +2,14 @@ package httplimit_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var proxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+var proxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108")}
 
 func handler(t testing.TB, cfg httplimit.Config) http.Handler {
 	l, err := httplimit.New(cfg)
@@ -86,6 +91,10 @@ func TestWhoIsTheSameClient(t *testing.T) {
 		{"what the client wrote on the left", from{"10.0.0.1:1", []string{"1.1.1.1, 198.51.100.1"}}, from{"10.0.0.1:1", []string{"2.2.2.2, 198.51.100.1"}}, true},
 		{"several lines", from{"10.0.0.1:1", []string{"1.1.1.1", "198.51.100.1"}}, from{"10.0.0.1:1", []string{"198.51.100.1"}}, true},
 		{"what can't be read is the proxy's", from{"10.0.0.1:1", []string{"NaN"}}, from{"10.0.0.1:1", []string{""}}, true},
+		{"a long header's end", from{"10.0.0.1:1", []string{strings.Repeat("1.1.1.1,", 1000) + "198.51.100.1"}}, from{"10.0.0.1:1", []string{strings.Repeat("2.2.2.2,", 1000) + "198.51.100.1"}}, true},
+		{"a thousand lines' end", from{"10.0.0.1:1", lines(1000, "1.1.1.1", "198.51.100.1")}, from{"10.0.0.1:1", lines(1000, "2.2.2.2", "198.51.100.1")}, true},
+		{"one line of nothing that ends is the proxy's", from{"10.0.0.1:1", []string{strings.Repeat("1", 5000)}}, from{"10.0.0.1:1", nil}, true},
+		{"a proxy named as IPv4 in IPv6", from{"172.16.0.1:1", []string{"198.51.100.1"}}, from{"172.16.0.1:1", []string{"198.51.100.2"}}, false},
 		{"a socket without addresses", from{"@", nil}, from{"", nil}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,6 +109,61 @@ func TestWhoIsTheSameClient(t *testing.T) {
 			assert.Equal(t, want, ask(h, "POST", "/api/bots", test.b.peer, test.b.forwarded...).StatusCode)
 		})
 	}
+}
+
+func lines(n int, each, last string) []string {
+	return append(slices.Repeat([]string{each}, n), last)
+}
+
+func TestAPathThatIsNotCleanIsLimitedToo(t *testing.T) {
+	for _, path := range []string{"//api/bots", "/api/./bots", "/x/../api/bots"} {
+		cfg := registrations(nil)
+		cfg.Routes[0].Limit = ratelimit.Per(1, time.Hour)
+		h := handler(t, cfg)
+		assert.Equal(t, http.StatusCreated, ask(h, "POST", "/api/bots", "192.0.2.1:1").StatusCode)
+		r := httptest.NewRequest("POST", "/", nil)
+		r.URL.Path, r.RemoteAddr = path, "192.0.2.1:1"
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		assert.Equal(t, http.StatusTooManyRequests, w.Code, path)
+	}
+}
+
+func TestOneLimiterInAnotherTellsOfBoth(t *testing.T) {
+	outer, err := httplimit.New(httplimit.Config{Limit: ratelimit.Per(100, time.Minute)})
+	require.NoError(t, err)
+	r := ask(outer.Handler(handler(t, registrations(nil))), "POST", "/api/bots", "192.0.2.1:1")
+	assert.Equal(t, []string{`"default";q=100;w=60`, `"POST /api/bots";q=5;w=60`}, r.Header.Values("RateLimit-Policy"))
+	assert.Len(t, r.Header.Values("RateLimit"), 2)
+}
+
+func TestAPanickingHookHarmsNobodyElse(t *testing.T) {
+	cfg := registrations(nil)
+	cfg.Routes[0].Limit = ratelimit.Per(1, time.Hour)
+	cfg.Refuse = func(http.ResponseWriter, *http.Request, httplimit.Refusal) { panic("hook") }
+	h := handler(t, cfg)
+	ask(h, "POST", "/api/bots", "192.0.2.1:1")
+	assert.Panics(t, func() { ask(h, "POST", "/api/bots", "192.0.2.1:1") }, "the server's to recover, as any handler's")
+	assert.Equal(t, http.StatusCreated, ask(h, "POST", "/api/bots", "192.0.2.2:1").StatusCode)
+}
+
+func TestRequestsAtTheSameMomentShareABucket(t *testing.T) {
+	cfg := registrations(nil)
+	cfg.Routes[0].Limit = ratelimit.Per(50, time.Hour)
+	h := handler(t, cfg)
+	var in atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20 {
+				if ask(h, "POST", "/api/bots", "192.0.2.1:1").StatusCode == http.StatusCreated {
+					in.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	assert.EqualValues(t, 50, in.Load())
 }
 
 func TestAFloodOfAddressesTakesNoMoreMemoryThanItMay(t *testing.T) {
@@ -126,11 +190,15 @@ func TestTheHookAnswers(t *testing.T) {
 
 func TestBadFieldsAreNamed(t *testing.T) {
 	_, err := httplimit.New(httplimit.Config{
-		Routes:         []httplimit.Route{{Pattern: "?? ??"}, {Pattern: "GET /"}, {Pattern: "GET /"}},
-		TrustedProxies: []netip.Prefix{{}},
+		Routes: []httplimit.Route{
+			{Pattern: "?? ??"}, {Pattern: "GET /"}, {Pattern: "GET /"},
+			{Pattern: "GET /once", Limit: ratelimit.Limit{Burst: 1}},
+		},
+		Limit:          ratelimit.Limit{Rate: math.NaN()},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("::ffff:0.0.0.0/80")},
 		MaxClients:     -1,
 	})
-	for _, field := range []string{"Routes[0]", "Routes[2]", "TrustedProxies[0]", "MaxClients"} {
+	for _, field := range []string{"Routes[0]", "Routes[2]", "Routes[3]", "field Limit", "TrustedProxies[0]", "MaxClients"} {
 		assert.ErrorContains(t, err, field)
 	}
 }
@@ -149,3 +217,34 @@ func FuzzAStrangersHeaderChangesNothing(f *testing.F) {
 		ask(handler(t, cfg), "POST", "/api/bots", peer, forwarded) // must not panic
 	})
 }
+
+// BenchmarkHandler is a request of one of 100,000 clients behind a proxy,
+// without and with the limit.
+func BenchmarkHandler(b *testing.B) {
+	requests := make([]*http.Request, 100_000)
+	for i := range requests {
+		requests[i] = httptest.NewRequest("POST", "/api/bots", nil)
+		requests[i].RemoteAddr = "10.0.0.1:1"
+		requests[i].Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.%d.%d", i>>8&255, i&255))
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/bots", func(http.ResponseWriter, *http.Request) {})
+	cfg := registrations(proxies)
+	cfg.Routes[0].Limit = ratelimit.Limit{Rate: 1e9}
+	limiter, err := httplimit.New(cfg)
+	require.NoError(b, err)
+	for name, h := range map[string]http.Handler{"none": mux, "limited": limiter.Handler(mux)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				h.ServeHTTP(discard{}, requests[i%len(requests)])
+			}
+		})
+	}
+}
+
+type discard struct{}
+
+func (discard) Header() http.Header         { return make(http.Header) }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}
