@@ -35,6 +35,9 @@ func (b *Bucket) Take(now time.Time, n, need int) time.Duration {
 	at := int64(now.Sub(b.start))
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.b.tooLarge(need) {
+		return Forever
+	}
 	if d := b.b.delay(at, need); d > 0 {
 		return time.Duration(d)
 	}

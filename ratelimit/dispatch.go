@@ -22,8 +22,13 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 	if cold && (s.starting.n > 0 || s.startDelay(now, 1) > 0) {
 		return false, false
 	}
-	if g.metered() && (g.bucket.delay(now, r.need(&g.bucket)) > 0 || s.totalDelay(now, r) > 0) {
-		return false, false
+	if g.metered() {
+		if g.bucket.delay(now, r.need(&g.bucket)) > 0 {
+			return false, false
+		}
+		if d, _ := s.totalDelay(now, r); d > 0 {
+			return false, false
+		}
 	}
 	if cold {
 		s.begin(now, t)
@@ -44,19 +49,21 @@ func (k *key[K]) waits(lane int) bool {
 }
 
 // totalDelay asks what all tenants share, and takes from Config.Shared if
-// there is room: it is asked last.
-func (s *Scheduler[K]) totalDelay(now int64, r *Request[K]) int64 {
+// there is room: it is asked last. A request that is large will never fit into
+// it.
+func (s *Scheduler[K]) totalDelay(now int64, r *Request[K]) (delay int64, large bool) {
 	if d := s.total.delay(now, r.need(&s.total)); d > 0 {
-		return d
+		return d, false
 	}
 	if s.cfg.Shared == nil {
-		return 0
+		return 0, false
 	}
 	need := r.Cost
 	if r.Debt {
 		need = 1
 	}
-	return int64(s.cfg.Shared.Take(s.time(now), r.Cost, need))
+	d := int64(s.cfg.Shared.Take(s.time(now), r.Cost, need))
+	return d, d == never
 }
 
 // take takes from every level but Config.Shared.
@@ -243,7 +250,13 @@ func (s *Scheduler[K]) pump(now int64) {
 				s.setAlarm(&g.alarm, later(now, d))
 				continue
 			}
-			if d := s.totalDelay(now, r); d > 0 {
+			d, large := s.totalDelay(now, r)
+			if large {
+				s.refuse(f.first(), &Refusal{Err: ErrTooLarge, Level: LevelAll, Wait: Forever})
+				s.placeFlow(now, f)
+				continue
+			}
+			if d > 0 {
 				s.retry = min(s.retry, later(now, d))
 				blocked = true
 				continue
