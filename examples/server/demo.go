@@ -11,21 +11,28 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
+	"github.com/tgfleet/tgfleet/tenant"
 )
 
 // Each tenant has a few users, who write a little less often than a bot may
-// answer in a private chat.
+// answer in a private chat. The first tenant sends a newsletter besides, as
+// fast as it can, and there is only a little more room than the others need.
 const (
 	usersPerTenant = 3
 	writeEvery     = 1500 * time.Millisecond
 	settleTime     = 10 * time.Second
+	readers        = 100
+	room           = 1.1
 )
 
-// demo runs a fleet against a fake Telegram, over TLS and HTTP/2 on the
-// loopback interface. The status is 1 if a message was lost, a call failed or
-// anything was left open.
+// demo runs a fleet against a fake Telegram that enforces the real one's
+// limits, over TLS and HTTP/2 on the loopback interface. The status is 1 if a
+// message was lost, a call failed, Telegram refused one, or anything was left
+// open.
 func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) int {
 	goroutines := runtime.NumGoroutine()
 	srv := bottest.New(bottest.Config{KeepCalls: -1, KeepMessages: 4})
@@ -35,7 +42,10 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		return 1
 	}
 	defer srv.Close()
-	f, err := newFleet(session.Config{APIURL: url, TLS: srv.TLSConfig()}, log)
+	f, err := newFleet(session.Config{APIURL: url, TLS: srv.TLSConfig()}, session.LimitConfig{
+		Total:      ratelimit.Limit{Rate: room * float64(o.tenants*usersPerTenant) / writeEvery.Seconds()},
+		ColdStarts: []ratelimit.Limit{}, // the fake one loads bots as fast as it likes
+	}, log)
 	if err != nil {
 		log.Error("fleet", "err", err)
 		return 1
@@ -64,15 +74,16 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 			}
 			continue
 		}
-		traffic.tenants++
 		f.startEcho(run, id)
-		for range usersPerTenant {
-			traffic.start(ctx, srv, bot)
+		traffic.add(ctx, srv, bot)
+		if i == 0 {
+			traffic.newsletter(ctx, f, id, srv, bot)
 		}
 	}
-	log.Info("demo is running; interrupt it to end", "tenants", traffic.tenants)
+	log.Info("demo is running; interrupt it to end", "tenants", len(traffic.tenants))
 	<-ctx.Done()
 	traffic.writers.Wait()
+	fairness := traffic.fairness()
 	lost := traffic.settle(srv)
 	stop()
 	f.close(run)
@@ -82,7 +93,7 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 
 	failed := int(traffic.failed.Load())
 	if lost > 0 {
-		log.Error("messages without an answer", "lost", lost, "written", traffic.written.Load())
+		log.Error("messages without an answer", "lost", lost, "written", traffic.written())
 		failed++
 	}
 	if open := f.session.Stats().Open + srv.Connections().Open; open > 0 {
@@ -98,8 +109,8 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		failed++
 	}
 	m := f.meter.figures()
-	fmt.Fprintf(stdout, "demo: %d tenants, %d calls, %d errors, %d connections, p50 %.1fms, p99 %.1fms\n",
-		traffic.tenants, m.Calls, m.Errors, connections, m.P50, m.P99)
+	fmt.Fprintf(stdout, "demo: %d tenants, %d calls, %d errors, %d refused with 429, fairness %.3f, %d connections, p50 %.1fms, p99 %.1fms\n",
+		len(traffic.tenants), m.Calls, m.Errors, m.ByKind[errors.RateLimited.String()], fairness, connections, m.P50, m.P99)
 	if failed > 0 || m.Errors > 0 {
 		return 1
 	}
@@ -120,23 +131,81 @@ func extraGoroutines(before int) int {
 
 // traffic is what the users write.
 type traffic struct {
-	tenants int
+	tenants []*counts
 	writers sync.WaitGroup
-	written atomic.Int64
 	failed  atomic.Int64
 }
 
-// start lets a new user write to a bot until ctx ends.
-func (t *traffic) start(ctx context.Context, srv *bottest.Server, bot *bottest.Bot) {
-	user := srv.NewUser("User")
-	t.writers.Go(func() {
-		pause(ctx, rand.N(writeEvery))
-		for n := 1; ctx.Err() == nil; n++ {
-			user.Write(bot, fmt.Sprintf("message %d", n))
-			t.written.Add(1)
-			pause(ctx, writeEvery)
-		}
-	})
+// counts are a tenant's messages.
+type counts struct {
+	bot     *bottest.Bot
+	written atomic.Int64
+}
+
+// add lets new users write to a bot until ctx ends.
+func (t *traffic) add(ctx context.Context, srv *bottest.Server, bot *bottest.Bot) {
+	c := &counts{bot: bot}
+	t.tenants = append(t.tenants, c)
+	for range usersPerTenant {
+		user := srv.NewUser("User")
+		t.writers.Go(func() {
+			pause(ctx, rand.N(writeEvery))
+			for n := 1; ctx.Err() == nil; n++ {
+				user.Write(bot, fmt.Sprintf("message %d", n))
+				c.written.Add(1)
+				pause(ctx, writeEvery)
+			}
+		})
+	}
+}
+
+// newsletter sends to many readers, again and again, until ctx ends. It is
+// made of locations, to be told apart from answers.
+func (t *traffic) newsletter(ctx context.Context, f *fleet, id string, srv *bottest.Server, bot *bottest.Bot) {
+	ctx = session.Bulk(ctx)
+	for range readers {
+		reader := srv.NewUser("Reader")
+		reader.Start(bot, "")
+		t.writers.Go(func() {
+			for ctx.Err() == nil {
+				err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
+					_, err := t.Bot.SendLocationWithContext(ctx, reader.ID, 1, 1, nil)
+					return err
+				})
+				switch {
+				case err == nil || ctx.Err() != nil:
+				case errors.Is(err, errors.Throttled):
+					pause(ctx, max(errors.RetryAfter(err), 100*time.Millisecond))
+				default:
+					t.failed.Add(1)
+					f.log.Error("newsletter", "err", err)
+					return
+				}
+			}
+		})
+	}
+}
+
+// fairness is Jain's index of what part of its messages each tenant has
+// answered by now: 1 when all have answered the same part.
+func (t *traffic) fairness() float64 {
+	var sum, squares float64
+	for _, c := range t.tenants {
+		part := 1 - float64(c.bot.Pending())/float64(max(c.written.Load(), 1))
+		sum += part
+		squares += part * part
+	}
+	if squares == 0 {
+		return 0
+	}
+	return sum * sum / (float64(len(t.tenants)) * squares)
+}
+
+func (t *traffic) written() (n int64) {
+	for _, c := range t.tenants {
+		n += c.written.Load()
+	}
+	return n
 }
 
 // settle waits until every message has its answer, and returns how many have
@@ -144,7 +213,7 @@ func (t *traffic) start(ctx context.Context, srv *bottest.Server, bot *bottest.B
 func (t *traffic) settle(srv *bottest.Server) int64 {
 	var lost int64
 	for begin := time.Now(); time.Since(begin) < settleTime; time.Sleep(20 * time.Millisecond) {
-		if lost = t.written.Load() - int64(srv.CallCount("sendMessage")); lost <= 0 {
+		if lost = t.written() - int64(srv.CallCount("sendMessage")); lost <= 0 {
 			return 0
 		}
 	}

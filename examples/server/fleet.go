@@ -20,6 +20,7 @@ import (
 // tenant that answers what the bot is sent.
 type fleet struct {
 	session *session.Session
+	limiter *session.Limiter
 	pool    *tenant.Pool
 	manager *tenant.Manager
 	meter   *meter
@@ -27,18 +28,23 @@ type fleet struct {
 	loops   sync.WaitGroup
 }
 
-func newFleet(cfg session.Config, log *slog.Logger) (*fleet, error) {
+func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) (*fleet, error) {
 	f := &fleet{meter: &meter{}, log: log}
+	limits.Logger = log
+	var err error
+	if f.limiter, err = session.NewLimiter(limits); err != nil {
+		return nil, err
+	}
 	cfg.Logger = log
 	cfg.Middleware = append(cfg.Middleware,
+		session.Limit(f.limiter),
 		session.Observe(f.meter),
 		session.Observe(session.LogObserver(log)),
 	)
-	var err error
 	if f.session, err = session.New(cfg); err != nil {
 		return nil, err
 	}
-	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Logger: log}); err != nil {
+	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: f.limiter, Logger: log}); err != nil {
 		return nil, err
 	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
@@ -58,6 +64,7 @@ func (f *fleet) close(ctx context.Context) {
 	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx)); err != nil {
 		f.log.Error("not closed cleanly", "err", err)
 	}
+	f.limiter.Close()
 }
 
 // startEcho answers a tenant's messages until ctx ends or the tenant's token
@@ -82,15 +89,16 @@ func (f *fleet) startEcho(ctx context.Context, id string) {
 	})
 }
 
-// echo waits for updates and answers them. An update is confirmed by the next
-// poll, so one that could not be answered comes again.
+// echo waits for updates and answers those that are text and no command. An
+// update is confirmed by the next poll, so one that could not be answered comes
+// again.
 func echo(ctx context.Context, bot *gotgbot.Bot, offset *int64) error {
 	updates, err := bot.GetUpdatesWithContext(ctx, &gotgbot.GetUpdatesOpts{Offset: *offset, Timeout: 20})
 	if err != nil {
 		return err
 	}
 	for _, u := range updates {
-		if m := u.Message; m != nil && m.Text != "" {
+		if m := u.Message; m != nil && m.Text != "" && !strings.HasPrefix(m.Text, "/") {
 			_, err := bot.SendMessageWithContext(ctx, m.Chat.Id, m.Text, nil)
 			if err != nil && (errors.Temporary(err) || ctx.Err() != nil) {
 				return err

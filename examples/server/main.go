@@ -104,7 +104,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	f, err := newFleet(session.Config{APIURL: o.api}, log)
+	f, err := newFleet(session.Config{APIURL: o.api}, session.LimitConfig{}, log)
 	if err != nil {
 		return err
 	}

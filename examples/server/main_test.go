@@ -22,7 +22,7 @@ func TestTheDemoEndsByItself(t *testing.T) {
 	var out, log bytes.Buffer
 	code := run(context.Background(), []string{"-demo", "-tenants", "10", "-for", "2s", "-listen", "127.0.0.1:0"}, &out, &log)
 	assert.Equal(t, 0, code, "%s", log.String())
-	assert.Regexp(t, regexp.MustCompile(`^demo: 10 tenants, [1-9]\d+ calls, 0 errors, \d+ connections, p50 [\d.]+ms, p99 [\d.]+ms\n$`), out.String())
+	assert.Regexp(t, regexp.MustCompile(`^demo: 10 tenants, [1-9]\d+ calls, 0 errors, 0 refused with 429, fairness [\d.]+, \d+ connections, p50 [\d.]+ms, p99 [\d.]+ms\n$`), out.String())
 }
 
 func TestBadArguments(t *testing.T) {

@@ -7,15 +7,17 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
 )
 
 // status is what GET /status answers.
 type status struct {
-	Pool    tenant.Stats  `json:"pool"`
-	Session session.Stats `json:"session"`
-	Calls   figures       `json:"calls"`
+	Pool    tenant.Stats    `json:"pool"`
+	Session session.Stats   `json:"session"`
+	Calls   figures         `json:"calls"`
+	Limits  ratelimit.Stats `json:"limits"`
 }
 
 // serveStatus serves the status page, and returns what stops it.
@@ -30,7 +32,7 @@ func (f *fleet) serveStatus(address string) (stop func(), err error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(status{f.pool.Stats(), f.session.Stats(), f.meter.figures()})
+		_ = json.NewEncoder(w).Encode(status{f.pool.Stats(), f.session.Stats(), f.meter.figures(), f.limiter.Stats(10)})
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan struct{})
