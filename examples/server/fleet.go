@@ -26,6 +26,7 @@ type fleet struct {
 	meter   *meter
 	log     *slog.Logger
 	loops   sync.WaitGroup
+	running sync.Map // ids of the tenants that have a loop
 }
 
 func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) (*fleet, error) {
@@ -68,9 +69,14 @@ func (f *fleet) close(ctx context.Context) {
 }
 
 // startEcho answers a tenant's messages until ctx ends or the tenant's token
-// is no longer accepted.
-func (f *fleet) startEcho(ctx context.Context, id string) {
+// is no longer accepted. It reports false if it does so already: a token can
+// have one poller only.
+func (f *fleet) startEcho(ctx context.Context, id string) bool {
+	if _, runs := f.running.LoadOrStore(id, true); runs {
+		return false
+	}
 	f.loops.Go(func() {
+		defer f.running.Delete(id)
 		var offset int64
 		for ctx.Err() == nil {
 			err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
@@ -87,6 +93,7 @@ func (f *fleet) startEcho(ctx context.Context, id string) {
 			pause(ctx, max(errors.RetryAfter(err), time.Second))
 		}
 	})
+	return true
 }
 
 // echo waits for updates and answers those that are text and no command. An
