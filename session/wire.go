@@ -153,7 +153,7 @@ func (w *wire) failed(ctx context.Context, call *Call, a *attempt, cause error) 
 // must not be twice, into one that says so. A caller who gave up knows that
 // it did not wait for the outcome.
 func unknownOutcome(call *Call, e *errors.Error) *errors.Error {
-	if e.Delivery == errors.NotDelivered || e.Kind == errors.Canceled || repeatable(call.Method) {
+	if e.Delivery == errors.NotDelivered || e.Kind == errors.Canceled || call.Repeatable() {
 		return e
 	}
 	e.Kind = errors.OutcomeUnknown
