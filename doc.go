@@ -32,6 +32,12 @@
 // clients. It says what a token, a user or Telegram did wrong, and whether a
 // call may be repeated without sending a message twice.
 //
+// # Retries
+//
+// Package [github.com/tgfleet/tgfleet/retry] repeats what failed, never sooner
+// than the other side said and never by more than a set share of all calls. It
+// knows nothing of Telegram.
+//
 // # Tests
 //
 // Package [github.com/tgfleet/tgfleet/session/bottest] is a Bot API server for
