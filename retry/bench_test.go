@@ -91,6 +91,22 @@ func BenchmarkDoParallel(b *testing.B) {
 	})
 }
 
+// A call of a key that is short, and of one that is not while another is.
+func BenchmarkDeposit(b *testing.B) {
+	budget := newBudget(b, retry.BudgetConfig{Share: 1, KeyShare: 1e-6})
+	for _, key := range []string{"short", "whole"} {
+		b.Run(key, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if i%500_000 == 0 {
+					budget.Withdraw("short") // twice as much as it earns meanwhile
+				}
+				budget.Deposit(key)
+			}
+		})
+	}
+}
+
 // An operation that is repeated once, without its delay.
 func BenchmarkOneRetry(b *testing.B) {
 	p := newPolicy(b, retry.Config{

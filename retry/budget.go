@@ -3,6 +3,7 @@ package retry
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,8 @@ type BudgetConfig struct {
 // buckets that calls fill, not time, so that a fleet that calls little can't
 // save up for an outage.
 //
-// While nothing fails it costs a few loads: a key is remembered only after it
-// has drawn on its burst, and until that is whole again. It is safe for
+// A key is remembered only after it has drawn on its burst, and until that is
+// whole again; the calls of the others take no lock. A Budget is safe for
 // concurrent use, and policies can share it. Make it with [NewBudget].
 type Budget struct {
 	all      atomic.Int64 // tokens, in units
@@ -45,7 +46,10 @@ type Budget struct {
 	keyShare int64
 	keyBurst int64 // negative is no bound
 
-	short atomic.Int64 // how many keys there are, for those who have not locked
+	// short counts the keys that are remembered, by their hash, so that the
+	// others need no lock: some key is short at any time, and most are not.
+	short [1024]atomic.Int32
+	seed  maphash.Seed
 
 	mu   sync.Mutex // guards what follows; nothing is called under it
 	keys *simplelru.LRU[string, int64]
@@ -86,6 +90,7 @@ func NewBudget(cfg BudgetConfig) (*Budget, error) {
 		burst:    int64(min(cfg.Burst, math.MaxInt32)) * unit,
 		keyShare: units(cfg.KeyShare),
 		keyBurst: int64(min(cfg.KeyBurst, math.MaxInt32)) * unit,
+		seed:     maphash.MakeSeed(),
 		max:      cfg.MaxKeys,
 	}
 	b.all.Store(b.burst)
@@ -109,7 +114,7 @@ func (b *Budget) Deposit(key string) {
 			break
 		}
 	}
-	if key == "" || b.short.Load() == 0 {
+	if key == "" || b.slot(key).Load() == 0 {
 		return
 	}
 	b.mu.Lock()
@@ -154,7 +159,11 @@ func (b *Budget) Left(key string) (ofKey, ofAll int) {
 }
 
 // Keys returns how many keys are remembered.
-func (b *Budget) Keys() int { return int(b.short.Load()) }
+func (b *Budget) Keys() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keys.Len()
+}
 
 // take takes a token of all.
 func (b *Budget) take() bool {
@@ -183,16 +192,25 @@ func (b *Budget) balance(key string) int64 {
 	if b.keys.Len() < b.max {
 		return b.keyBurst
 	}
-	_, have, _ := b.keys.RemoveOldest()
+	oldest, have, _ := b.keys.RemoveOldest()
+	b.slot(oldest).Add(-1)
 	return have
 }
 
 // set remembers what a key has, unless it is all it may have. The lock is held.
 func (b *Budget) set(key string, have int64) {
+	before := b.keys.Len()
 	if have >= b.keyBurst {
 		b.keys.Remove(key)
 	} else {
 		b.keys.Add(key, have)
 	}
-	b.short.Store(int64(b.keys.Len()))
+	if n := b.keys.Len() - before; n != 0 {
+		b.slot(key).Add(int32(n))
+	}
+}
+
+// slot returns the counter of a key and those that share its hash.
+func (b *Budget) slot(key string) *atomic.Int32 {
+	return &b.short[maphash.String(b.seed, key)%uint64(len(b.short))]
 }
