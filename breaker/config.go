@@ -153,7 +153,7 @@ func newSettings(c Config) (*settings, error) {
 		fail("MinCalls is %d, more than the window's %d calls", c.MinCalls, c.WindowCalls)
 	}
 	span("OpenTime", &c.OpenTime, time.Minute)
-	span("MaxOpenTime", &c.MaxOpenTime, max(0, min(c.OpenTime, maxSpan/5))*5)
+	span("MaxOpenTime", &c.MaxOpenTime, max(c.OpenTime, min(c.OpenTime, maxSpan/5)*5))
 	if c.MaxOpenTime < c.OpenTime {
 		fail("MaxOpenTime is %v, less than OpenTime", c.MaxOpenTime)
 	}

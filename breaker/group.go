@@ -57,8 +57,8 @@ const keep = time.Minute
 // member is a key's breaker.
 type member struct {
 	Breaker
-	// seen is how many calls it had let in when idle looked last, and seenAt
-	// since when it was as many.
+	// seen is how many calls it had let in when somebody looked last, and
+	// seenAt since when it was as many. The group's lock guards them.
 	seen   uint64
 	seenAt int64
 }
@@ -129,6 +129,9 @@ func (g *Group[K]) allowNew(key K) (Permit, error) {
 		}
 	}
 	p, refusal, due := m.allow()
+	if !found {
+		m.seen, m.seenAt = m.admitted, g.cfg.now()
+	}
 	g.unlock()
 	return answer(m, p, refusal, due)
 }
@@ -218,7 +221,7 @@ func (g *Group[K]) change(key K, add bool, do func(*Breaker)) {
 	}
 	m.mu.Lock()
 	do(&m.Breaker)
-	m.seenAt = g.cfg.now()
+	m.seen, m.seenAt = m.admitted, g.cfg.now()
 	due := m.release()
 	g.unlock()
 	if due {
@@ -261,7 +264,7 @@ func (g *Group[K]) idle(m *member, room bool) bool {
 	now := g.cfg.now()
 	// Calls don't note when they were made, as that takes too long. That none
 	// came between two looks says as much.
-	if m.seenAt == 0 || m.admitted != m.seen {
+	if m.admitted != m.seen {
 		m.seen, m.seenAt = m.admitted, now
 	}
 	if room {

@@ -9,8 +9,8 @@ import (
 // table is a map of bounded size whose values are dropped only when nothing is
 // lost by it. Whoever uses a table locks it; get needs a lock for reading only.
 //
-// Every new key looks at the two oldest ones, so that the table shrinks to
-// what is in use as fast as it grows. There is no sweeper, which would look
+// Every new key looks at some of the oldest ones, so that the table shrinks to
+// what is in use faster than it grows. There is no sweeper, which would look
 // now and drop later: what was looked at is dropped at once or not at all.
 type table[K comparable, V any] struct {
 	lru *simplelru.LRU[K, V]
@@ -23,7 +23,7 @@ type table[K comparable, V any] struct {
 const (
 	// lookAt is how many of the oldest a new key looks at, and searchFor how
 	// many when the table is full.
-	lookAt    = 2
+	lookAt    = 4
 	searchFor = 64
 )
 
