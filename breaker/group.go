@@ -16,7 +16,8 @@ type GroupConfig[K comparable] struct {
 	// [Config].OnStateChange does. Changes of several keys may come at once.
 	OnStateChange func(key K, c Change)
 	// MaxKeys bounds how many keys are remembered. 0 means 131,072. A key takes
-	// some 400 bytes, and its window where rates are looked at.
+	// some 350 bytes, and 80 to 160 more where rates are looked at by the usual
+	// windows.
 	MaxKeys int
 	// ForgetAfter is for when as many keys are remembered as may be: what was
 	// learned so long ago, and not since, may then be forgotten. An open key is

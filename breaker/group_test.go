@@ -39,8 +39,8 @@ func TestEachKeyHasABreakerOfItsOwn(t *testing.T) {
 		}
 		var told []change
 		g := newGroup(t, breaker.GroupConfig[int]{OnStateChange: func(key int, c breaker.Change) { told = append(told, change{key, c.To}) }})
-		groupCalls(t, g, 1, 5, boom)
-		groupCalls(t, g, 2, 4, boom)
+		groupCalls(t, g, 1, 5, errBoom)
+		groupCalls(t, g, 2, 4, errBoom)
 		assert.ErrorIs(t, g.Do(bg, 1, func(context.Context) error { return nil }), breaker.ErrOpen)
 		assert.Equal(t, breaker.Open, g.State(1))
 		assert.Positive(t, g.RemainingDelay(1))
@@ -54,7 +54,7 @@ func TestEachKeyHasABreakerOfItsOwn(t *testing.T) {
 		g.Trip(2, time.Second)
 		require.NoError(t, g.Force(3, breaker.Disabled))
 		require.Error(t, g.Force(3, 17))
-		groupCalls(t, g, 3, 20, boom)
+		groupCalls(t, g, 3, 20, errBoom)
 		assert.Equal(t, []change{{1, breaker.Open}, {1, breaker.Closed}, {2, breaker.Open}, {3, breaker.Disabled}}, told)
 	})
 }
@@ -63,19 +63,22 @@ func TestAStateThatIsNotNeutralIsNeverEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const room = 20
 		g := newGroup(t, breaker.GroupConfig[int]{
-			Breaker: breaker.Config{FailureRate: 1, MinCalls: 100, Window: time.Hour, Jitter: -1, ConsecutiveFailures: 3, SlowAfter: time.Hour},
+			Breaker: breaker.Config{FailureRate: 1, MinCalls: 100, Window: time.Hour, Jitter: -1, ConsecutiveFailures: 3, SlowAfter: time.Second},
 			MaxKeys: room,
 		})
-		groupCalls(t, g, 1, 3, boom) // open
-		groupCalls(t, g, 2, 2, boom) // on its way
+		groupCalls(t, g, 1, 3, errBoom) // open
+		groupCalls(t, g, 2, 2, errBoom) // on its way
 		running, err := g.Allow(3)   // under way
 		require.NoError(t, err)
 		require.NoError(t, g.Force(4, breaker.ForcedOpen))
 		require.NoError(t, g.Force(5, breaker.Disabled))
-		groupCalls(t, g, 6, 2, boom) // a failure in the window
+		groupCalls(t, g, 6, 2, errBoom) // a failure in the window
 		groupCalls(t, g, 6, 1, nil)
+		slow, err := g.Allow(8)
+		require.NoError(t, err)
 		g.Trip(7, time.Second)
 		time.Sleep(time.Second)
+		slow.Done(bg, nil)
 		probe, err := g.Allow(7) // half-open
 		require.NoError(t, err)
 
@@ -86,14 +89,15 @@ func TestAStateThatIsNotNeutralIsNeverEvicted(t *testing.T) {
 		assert.Zero(t, g.Stats().Unrecorded)
 		assert.Equal(t, breaker.Open, g.State(1))
 		assert.Equal(t, 59*time.Second, g.RemainingDelay(1))
-		groupCalls(t, g, 2, 1, boom)
+		groupCalls(t, g, 2, 1, errBoom)
 		assert.Equal(t, breaker.Open, g.State(2))
 		assert.Equal(t, 1, g.Counts(3).InFlight)
 		assert.Equal(t, breaker.ForcedOpen, g.State(4))
 		assert.Equal(t, breaker.Disabled, g.State(5))
 		assert.Equal(t, 2, g.Counts(6).Failures)
+		assert.Equal(t, 1, g.Counts(8).Slow)
 		assert.Equal(t, breaker.HalfOpen, g.State(7))
-		running.Done(bg, boom)
+		running.Done(bg, errBoom)
 		assert.Equal(t, 1, g.Counts(3).ConsecutiveFailures)
 		probe.Done(bg, nil)
 		assert.Equal(t, 1, g.Counts(7).Successes)
@@ -105,11 +109,11 @@ func TestWithoutRoomCallsPassUnrecordedUntilSomethingIsForgotten(t *testing.T) {
 		var told []string
 		g := newGroup(t, breaker.GroupConfig[int]{MaxKeys: 3, ForgetAfter: time.Hour,
 			OnStateChange: func(key int, c breaker.Change) { told = append(told, fmt.Sprint(key, " ", c)) }})
-		groupCalls(t, g, 1, 5, boom)
-		groupCalls(t, g, 2, 1, boom)
+		groupCalls(t, g, 1, 5, errBoom)
+		groupCalls(t, g, 2, 1, errBoom)
 		hung, err := g.Allow(3)
 		require.NoError(t, err)
-		groupCalls(t, g, 4, 20, boom)
+		groupCalls(t, g, 4, 20, errBoom)
 		assert.Equal(t, breaker.Closed, g.State(4))
 		assert.Equal(t, breaker.GroupStats{Keys: 3, Unrecorded: 20}, g.Stats())
 
@@ -122,11 +126,11 @@ func TestWithoutRoomCallsPassUnrecordedUntilSomethingIsForgotten(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		told = nil
 		for key := range 3 { // each takes the place of one
-			groupCalls(t, g, 4+key, 1, boom)
+			groupCalls(t, g, 4+key, 1, errBoom)
 		}
 		assert.Equal(t, breaker.GroupStats{Keys: 3, Unrecorded: 21}, g.Stats())
 		assert.Equal(t, []string{"1 open to closed: forgotten"}, told)
-		hung.Done(bg, boom) // harms nobody
+		hung.Done(bg, errBoom) // harms nobody
 		assert.Equal(t, breaker.Counts{}, g.Counts(3))
 
 		// A key that is forced is kept even so.
@@ -138,6 +142,39 @@ func TestWithoutRoomCallsPassUnrecordedUntilSomethingIsForgotten(t *testing.T) {
 		}
 		assert.Equal(t, breaker.ForcedOpen, g.State(9))
 		assert.LessOrEqual(t, g.Stats().Keys, 3)
+	})
+}
+
+func TestAGroupThatBeginsForcedOpenRefusesWithoutRoomToo(t *testing.T) {
+	g := newGroup(t, breaker.GroupConfig[int]{MaxKeys: 1, Breaker: breaker.Config{Start: breaker.ForcedOpen}})
+	require.NoError(t, g.Force(1, breaker.Closed))
+	groupCalls(t, g, 1, 1, nil)
+	for range 3 {
+		_, err := g.Allow(2)
+		assert.ErrorIs(t, err, breaker.ErrOpen)
+	}
+	assert.Zero(t, g.Stats().Unrecorded)
+}
+
+// However long nobody has called: what counts is when something was learned
+// last, and until when a key is open.
+func TestAKeyIsNotForgottenWhileWhatItKnowsIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, breaker.GroupConfig[int]{MaxKeys: 2, ForgetAfter: time.Hour})
+		g.Trip(1, 24*time.Hour)
+		late, err := g.Allow(2)
+		require.NoError(t, err)
+		time.Sleep(23 * time.Hour)
+		late.Done(bg, errBoom)
+		groupCalls(t, g, 3, 1, nil)
+		assert.Equal(t, breaker.Open, g.State(1))
+		assert.Equal(t, 1, g.Counts(2).ConsecutiveFailures)
+		assert.EqualValues(t, 1, g.Stats().Unrecorded)
+		time.Sleep(time.Hour)
+		groupCalls(t, g, 3, 1, nil)
+		assert.Equal(t, breaker.Open, g.State(1))
+		assert.Zero(t, g.Counts(2).ConsecutiveFailures)
+		assert.EqualValues(t, 1, g.Stats().Unrecorded)
 	})
 }
 
@@ -157,8 +194,9 @@ func TestAKeyThatIsInUseIsNotTakenForOneWhosePermitWasLost(t *testing.T) {
 			held = next
 		}
 		assert.Equal(t, 1, g.Counts(1).InFlight)
+		assert.EqualValues(t, 10, g.Stats().Unrecorded)
 		held.Cancel()
-		groupCalls(t, g, 2, 1, boom)
+		groupCalls(t, g, 2, 1, errBoom)
 		assert.Equal(t, 1, g.Counts(2).ConsecutiveFailures)
 	})
 }
@@ -235,7 +273,7 @@ func TestAGroupIsSafeForConcurrentUse(t *testing.T) {
 						if rand.N(2) == 0 {
 							p.Done(bg, nil)
 						} else {
-							p.Done(bg, boom)
+							p.Done(bg, errBoom)
 						}
 					}
 				}
@@ -261,7 +299,7 @@ func BenchmarkMemory(b *testing.B) {
 				for key := range keys {
 					groupCalls(b, g, key, 1, nil)
 					if name == "after a failure" {
-						groupCalls(b, g, key, 1, boom)
+						groupCalls(b, g, key, 1, errBoom)
 					}
 				}
 				b.ReportMetric(float64(heap()-before)/keys, "B/key")

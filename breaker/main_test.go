@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	bg   = context.Background()
-	boom = errors.New("boom")
+	errBoom = errors.New("boom")
 )
 
 // waitError is a failure that says when to come again.

@@ -274,7 +274,7 @@ func drawConfig(t *rapid.T) breaker.Config {
 		OpenGrowth:          rapid.SampledFrom([]float64{1, 1.5, 2}).Draw(t, "growth"),
 		Jitter:              -1,
 		Probes:              rapid.IntRange(1, 3).Draw(t, "probes"),
-		ProbeTimeout:        3 * time.Second,
+		ProbeTimeout:        rapid.SampledFrom([]time.Duration{3 * time.Second, 20 * time.Second}).Draw(t, "probe timeout"),
 		Successes:           rapid.IntRange(1, 3).Draw(t, "successes"),
 		Start:               rapid.SampledFrom([]breaker.State{breaker.Closed, breaker.Closed, breaker.WatchOnly}).Draw(t, "start"),
 		Classify:            classify,
@@ -328,12 +328,21 @@ func walk(t *rapid.T, reached map[breaker.Change]int) {
 	if m.slowRate == 0 {
 		m.slowRate = 0.5
 	}
-	failures := []error{boom, boom, waitError(2 * time.Second), waitError(40 * time.Second)}
+	failures := []error{errBoom, errBoom, waitError(2 * time.Second), waitError(40 * time.Second)}
 	pick := func() *modelCall {
 		if len(m.calls) == 0 {
 			return &modelCall{}
 		}
-		// Mostly one of the last, and now and then one that is long gone.
+		var running []*modelCall
+		for _, c := range m.calls {
+			if c.recorded && !c.ended && c.gen == m.gen {
+				running = append(running, c)
+			}
+		}
+		// Mostly one that counts, and now and then one that is long gone.
+		if len(running) > 0 && rapid.IntRange(0, 3).Draw(t, "any") > 0 {
+			return rapid.SampledFrom(running).Draw(t, "call")
+		}
 		return m.calls[rapid.IntRange(max(0, len(m.calls)-rapid.SampledFrom([]int{2, 5, 100}).Draw(t, "back")), len(m.calls)-1).Draw(t, "call")]
 	}
 	step := func() {
@@ -439,11 +448,11 @@ func walk(t *rapid.T, reached map[breaker.Change]int) {
 func TestOpenTimesGrowUpToTheLongestAndDoNotOverflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBreaker(t, breaker.Config{OpenTime: time.Second, MaxOpenTime: time.Hour, OpenGrowth: math.MaxFloat64, Jitter: -1})
-		calls(t, b, 5, boom)
+		calls(t, b, 5, errBoom)
 		require.Equal(t, time.Second, b.RemainingDelay())
 		for range 3000 {
 			time.Sleep(b.RemainingDelay())
-			calls(t, b, 1, boom)
+			calls(t, b, 1, errBoom)
 			require.Equal(t, time.Hour, b.RemainingDelay())
 		}
 		require.True(t, errors.Is(refused(t, b), breaker.ErrOpen))

@@ -73,11 +73,11 @@ func TestAProbeThatNeverReturnsExpires(t *testing.T) {
 		assert.Equal(t, breaker.HalfOpen, refused(t, b).State)
 		time.Sleep(time.Second - 1)
 		refused(t, b)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		second := allow(t, b)
 		refused(t, b)
 		// The first is back, too late to have a place that it could free.
-		hung.Done(bg, boom)
+		hung.Done(bg, errBoom)
 		assert.Equal(t, breaker.Open, b.State())
 		second.Done(bg, nil)
 		assert.Equal(t, breaker.Open, b.State())
@@ -115,10 +115,10 @@ func TestAResultOfAnOlderGenerationCountsForNothing(t *testing.T) {
 		for range 20 {
 			old = append(old, allow(t, b))
 		}
-		calls(t, b, 5, boom)
+		calls(t, b, 5, errBoom)
 		require.Equal(t, breaker.Open, b.State())
 		old[0].Done(bg, nil)
-		old[1].Done(bg, boom)
+		old[1].Done(bg, errBoom)
 		require.Equal(t, breaker.Open, b.State())
 		left := b.RemainingDelay()
 		old[2].Done(bg, waitError(time.Hour))
@@ -132,7 +132,7 @@ func TestAResultOfAnOlderGenerationCountsForNothing(t *testing.T) {
 		}
 		require.Equal(t, breaker.HalfOpen, b.State())
 		for _, p := range old[9:15] { // ... nor opens it ...
-			p.Done(bg, boom)
+			p.Done(bg, errBoom)
 		}
 		require.Equal(t, breaker.HalfOpen, b.State())
 		refused(t, b) // ... nor makes room for probes
@@ -141,7 +141,7 @@ func TestAResultOfAnOlderGenerationCountsForNothing(t *testing.T) {
 		calls(t, b, 1, nil)
 		require.Equal(t, breaker.Closed, b.State())
 		for _, p := range old[15:] { // closed again, but not the same
-			p.Done(bg, boom)
+			p.Done(bg, errBoom)
 		}
 		require.Equal(t, breaker.Closed, b.State())
 		require.Zero(t, b.Counts().ConsecutiveFailures)
@@ -154,8 +154,8 @@ func TestDoneCalledTwiceCountsOnce(t *testing.T) {
 	p := allow(t, b)
 	again := p // a copy is the same permit
 	for range 10 {
-		p.Done(bg, boom)
-		again.Done(bg, boom)
+		p.Done(bg, errBoom)
+		again.Done(bg, errBoom)
 		again.Cancel()
 	}
 	assert.Equal(t, 1, b.Counts().ConsecutiveFailures)
@@ -176,14 +176,14 @@ func TestDoneCalledTwiceDoesNotEndAnotherCall(t *testing.T) {
 		running[i] = allow(t, b)
 	}
 	for _, p := range ended {
-		p.Done(bg, boom)
+		p.Done(bg, errBoom)
 		p.Pause()
 		p.Resume()
 	}
 	assert.Equal(t, len(running), b.Counts().InFlight)
 	assert.Zero(t, b.Counts().ConsecutiveFailures)
 	for _, p := range running {
-		p.Done(bg, boom)
+		p.Done(bg, errBoom)
 	}
 	assert.Equal(t, len(running), b.Counts().ConsecutiveFailures)
 }
@@ -195,7 +195,7 @@ func TestDoneCalledTwiceAtOnceCountsOnce(t *testing.T) {
 	for range permits {
 		p := allow(t, b)
 		for range 4 {
-			wg.Go(func() { p.Done(bg, boom) })
+			wg.Go(func() { p.Done(bg, errBoom) })
 		}
 		wg.Go(p.Pause)
 	}
@@ -226,7 +226,7 @@ func TestTheCallbackMayCallTheBreakerAndSeesChangesInOrder(t *testing.T) {
 				assert.Equal(t, breaker.Closed, b.State())
 			}
 		}})
-		calls(t, b, 5, boom)
+		calls(t, b, 5, errBoom)
 		assert.Equal(t, []string{
 			"closed to open: consecutive-failures",
 			"open to half-open: manual",
@@ -261,7 +261,7 @@ func TestTheCallbackSeesChangesInOrderFromManyGoroutines(t *testing.T) {
 					b.Reset()
 				}
 				if p, err := b.Allow(); err == nil {
-					p.Done(bg, boom)
+					p.Done(bg, errBoom)
 				}
 			}
 		})
@@ -279,7 +279,7 @@ func TestACallbackThatPanicsHarmsNobody(t *testing.T) {
 			OnStateChange: func(breaker.Change) { n++; panic("secret") },
 			Logger:        slog.New(slog.NewTextHandler(&out, nil)),
 		})
-		calls(t, b, 5, boom)
+		calls(t, b, 5, errBoom)
 		assert.Equal(t, breaker.Open, b.State())
 		time.Sleep(b.RemainingDelay())
 		calls(t, b, 2, nil)
@@ -331,7 +331,7 @@ func TestARetryAfterThatPanicsLosesNoFailure(t *testing.T) {
 	b := newBreaker(t, breaker.Config{RetryAfter: func(error) time.Duration { panic("oh") }})
 	for range 5 {
 		p := allow(t, b)
-		assert.Panics(t, func() { p.Done(bg, boom) })
+		assert.Panics(t, func() { p.Done(bg, errBoom) })
 	}
 	assert.Equal(t, breaker.Open, b.State())
 }
@@ -343,7 +343,7 @@ func TestAClassifyMayCallTheBreaker(t *testing.T) {
 		b.Trip(0)
 		return breaker.Failure
 	}})
-	allow(t, b).Done(bg, boom)
+	allow(t, b).Done(bg, errBoom)
 	assert.Equal(t, breaker.Open, b.State())
 }
 
@@ -360,17 +360,17 @@ func TestTheCallersCancellationIsNoFailureAndATimeOutOfTheCalleeIs(t *testing.T)
 	}{
 		{"an answer", bg, nil, breaker.Success},
 		{"an answer that came although the caller gave up", cancelled, nil, breaker.Success},
-		{"an error", bg, boom, breaker.Failure},
+		{"an error", bg, errBoom, breaker.Failure},
 		{"the caller gave up", cancelled, context.Canceled, breaker.Ignore},
-		{"the caller gave up and the error hides it", cancelled, boom, breaker.Ignore},
+		{"the caller gave up and the error hides it", cancelled, errBoom, breaker.Ignore},
 		{"the callee gave up by itself", bg, context.Canceled, breaker.Failure},
 		{"the callee's time-out", bg, context.DeadlineExceeded, breaker.Failure},
 		{"the callee did not answer within the caller's time", late, context.DeadlineExceeded, breaker.Failure},
-		{"no context", nil, boom, breaker.Failure},
+		{"no context", nil, errBoom, breaker.Failure},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBreaker(t, breaker.Config{ConsecutiveFailures: 2})
-			calls(t, b, 1, boom)
+			calls(t, b, 1, errBoom)
 			allow(t, b).Done(c.ctx, c.err)
 			switch c.want {
 			case breaker.Success:
@@ -467,6 +467,8 @@ func TestTimeThatACallWaitsHereIsNotTheCallees(t *testing.T) {
 		p.Done(bg, nil)
 		assert.Equal(t, breaker.Closed, b.State())
 		assert.Equal(t, 1, b.Counts().Calls)
+		time.Sleep(time.Minute)
+		assert.Zero(t, b.Counts().Overdue)
 
 		p = allow(t, b)
 		p.Pause()
