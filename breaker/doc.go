@@ -34,7 +34,8 @@
 // Which results are failures. Without a [Config].Classify every error is one,
 // but for a call that its caller gave up: an answer such as "not found", which
 // says that the callee works, must then not be returned as an error through
-// the breaker. With it, such answers are a [Success] or an [Ignore].
+// the breaker. With it, such an answer is a [Success], and what says nothing of
+// the callee, such as an error of your own before the call, an [Ignore].
 //
 // The second is what opens it. Failures in a row, which is the default, suit
 // a callee with few calls. Where many are under way at once, and all of them

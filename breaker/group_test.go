@@ -68,7 +68,7 @@ func TestAStateThatIsNotNeutralIsNeverEvicted(t *testing.T) {
 		})
 		groupCalls(t, g, 1, 3, errBoom) // open
 		groupCalls(t, g, 2, 2, errBoom) // on its way
-		running, err := g.Allow(3)   // under way
+		running, err := g.Allow(3)      // under way
 		require.NoError(t, err)
 		require.NoError(t, g.Force(4, breaker.ForcedOpen))
 		require.NoError(t, g.Force(5, breaker.Disabled))

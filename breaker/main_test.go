@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	bg   = context.Background()
+	bg      = context.Background()
 	errBoom = errors.New("boom")
 )
 

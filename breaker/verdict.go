@@ -16,6 +16,8 @@ const (
 	Failure
 	// Ignore says nothing of it. How long the call took is looked at all the
 	// same: who gives up on a call that hangs has seen it hang.
+	// It neither closes nor opens a half-open breaker, so judge an answer that
+	// shows that the callee works, such as "not found", a Success.
 	Ignore
 )
 
