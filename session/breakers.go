@@ -211,7 +211,7 @@ func Break(b *Breakers) Middleware {
 				platform.Pause()
 				own.Pause()
 			}
-			start := time.Now()
+			start := b.suspects.clock()
 			result, err := next.Invoke(ctx, call)
 			ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
 			platform.Done(ctx, ofPlatform)

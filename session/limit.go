@@ -154,7 +154,7 @@ func Limit(l *Limiter) Middleware {
 			}
 			defer permit.Release()
 			call.ticket = permit.Ticket()
-			start := time.Now()
+			start := l.blame.clock()
 			result, err := next.Invoke(ctx, call)
 			return result, l.learn(ctx, call, permit.Began(), start, result, err)
 		})

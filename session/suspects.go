@@ -57,6 +57,15 @@ const (
 	maxFailing = 10_000
 )
 
+// clock returns the time for a call that begins. While nothing fails it is
+// zero, before all failures to come, so that the clock need not be read.
+func (s *suspects) clock() time.Time {
+	if s.count.Load() == 0 {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
 // failed notes a failure of a call that lasted from start to now.
 func (s *suspects) failed(key string, start, now time.Time) blamed {
 	s.mu.Lock()

@@ -20,7 +20,7 @@ import (
 // tenant that answers what the bot is sent.
 type fleet struct {
 	session *session.Session
-	limiter *session.Limiter
+	guard   *session.Guard
 	pool    *tenant.Pool
 	manager *tenant.Manager
 	meter   *meter
@@ -31,21 +31,19 @@ type fleet struct {
 
 func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) (*fleet, error) {
 	f := &fleet{meter: &meter{}, log: log}
-	limits.Logger = log
 	var err error
-	if f.limiter, err = session.NewLimiter(limits); err != nil {
+	if f.guard, err = session.NewGuard(session.GuardConfig{Limit: limits, Logger: log}); err != nil {
 		return nil, err
 	}
 	cfg.Logger = log
-	cfg.Middleware = append(cfg.Middleware,
-		session.Limit(f.limiter),
+	cfg.Middleware = append(f.guard.Middleware(),
 		session.Observe(f.meter),
 		session.Observe(session.LogObserver(log)),
 	)
 	if f.session, err = session.New(cfg); err != nil {
 		return nil, err
 	}
-	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: f.limiter, Logger: log}); err != nil {
+	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: f.guard.Limiter, Logger: log}); err != nil {
 		return nil, err
 	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
@@ -65,7 +63,7 @@ func (f *fleet) close(ctx context.Context) {
 	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx)); err != nil {
 		f.log.Error("not closed cleanly", "err", err)
 	}
-	f.limiter.Close()
+	f.guard.Close()
 }
 
 // startEcho answers a tenant's messages until ctx ends or the tenant's token

@@ -17,5 +17,5 @@ type status struct {
 }
 
 func (f *fleet) serveStatus(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, status{f.pool.Stats(), f.session.Stats(), f.meter.figures(), f.limiter.Stats(10)})
+	writeJSON(w, http.StatusOK, status{f.pool.Stats(), f.session.Stats(), f.meter.figures(), f.guard.Limiter.Stats(10)})
 }
