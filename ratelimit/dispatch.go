@@ -94,10 +94,10 @@ func (s *Scheduler[K]) undo(now int64, w *waiter[K]) {
 	g, k, r := w.flow.gate, w.flow.key, &w.req
 	if g.metered() {
 		if k != nil {
-			k.bucket.give(r.Cost)
+			k.bucket.give(r.Cost, 0)
 		}
-		g.bucket.give(r.Cost)
-		s.total.give(r.Cost)
+		g.bucket.give(r.Cost, 0)
+		s.total.give(r.Cost, 0)
 		if s.cfg.Shared != nil {
 			s.cfg.Shared.Give(s.time(now), r.Cost)
 		}
