@@ -12,6 +12,8 @@ check:
 bench:
 	go test ./session -run '^$$' -bench 'Call|FirstCalls|Upload'
 	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
+	go test ./ratelimit -run '^$$' -bench .
+	go test ./internal/bench -run '^$$' -bench .
 
 demo:
 	go run ./examples/server -demo -for 10s
