@@ -15,6 +15,9 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 			return false, false
 		}
 		if g.metered() {
+			if until, _ := k.kept(r.Ticket); until > now {
+				return false, false
+			}
 			if b := k.in(now, r.KeyClass); b.delay(now, r.need(b)) > 0 {
 				return false, false
 			}
@@ -200,6 +203,9 @@ func (s *Scheduler[K]) earliest(now int64, g *gate[K], k *key[K], ahead int, r *
 	if k != nil {
 		later(LevelKey, k.frozen)
 		if g.metered() {
+			if len(k.holds) > 0 && r.Ticket >= k.holds[0].ticket {
+				later(LevelKey, k.holds[0].until)
+			}
 			delay(LevelKey, k.in(now, r.KeyClass))
 		}
 	}

@@ -39,10 +39,12 @@ func (f *flow[K]) delay(now int64) int64 {
 	}
 	d := max(f.key.frozen-now, 0)
 	if f.gate.metered() {
-		if f.held() {
+		r := &f.first().req
+		until, own := f.key.kept(r.Ticket)
+		if until == never || !own && f.held() {
 			return never
 		}
-		r := &f.first().req
+		d = max(d, until-now)
 		b := f.key.in(now, r.KeyClass)
 		d = max(d, b.delay(now, r.need(b)))
 	}

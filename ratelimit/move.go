@@ -51,7 +51,11 @@ func (s *Scheduler[K]) merge(now int64, old, other *key[K]) {
 		s.freezeKey(other, old.frozen)
 	}
 	other.used = max(other.used, old.used)
-	old.claim = nil
+	for _, h := range old.holds {
+		other.keep(h)
+		s.holders[h.ticket] = other
+	}
+	old.holds, old.claim = nil, nil
 	for _, f := range slices.Clone(old.flows) {
 		if into := flowOf(f.gate, other, f.lane); into != nil {
 			into.merge(f)

@@ -60,7 +60,9 @@ func TestTwoKeysThatBecomeOneKeepToTheLimitOfOne(t *testing.T) {
 		for n := 1; n <= 100; n++ {
 			time.Sleep(time.Second)
 			synctest.Wait()
+			mu.Lock()
 			assert.LessOrEqual(t, len(order), max(0, n-burst), "what both had missing adds up")
+			mu.Unlock()
 		}
 		require.Len(t, order, 40, "in %v", time.Since(began))
 		last := map[byte]string{}

@@ -142,6 +142,7 @@ type Scheduler[K comparable] struct {
 	waiting    int
 	admitted   uint64
 	refused    uint64
+	holders    map[uint64]*key[K]   // by ticket
 	frozenKeys map[*key[K]]struct{} // and some that were
 }
 
@@ -162,6 +163,7 @@ func NewScheduler[K comparable](cfg Config) (*Scheduler[K], error) {
 		retry:       never,
 		retryStarts: never,
 		armed:       never,
+		holders:     make(map[uint64]*key[K]),
 		frozenKeys:  make(map[*key[K]]struct{}),
 	}
 	s.metered.metered = true

@@ -13,7 +13,6 @@ import (
 	"github.com/tgfleet/tgfleet/ratelimit"
 )
 
-
 func TestEveryBadFieldIsNamed(t *testing.T) {
 	bad := ratelimit.Limit{Rate: math.NaN()}
 	_, err := ratelimit.NewScheduler[string](ratelimit.Config{

@@ -29,7 +29,13 @@ func (s *Scheduler[K]) begin(now int64, t *tenant[K]) {
 	for i := range s.starts {
 		s.starts[i].take(now, 1)
 	}
-	t.warm = now + s.warmFor
+	s.warmUntil(t, now+s.warmFor)
+}
+
+// warmUntil lets a tenant need no start until a time, also while it waits for
+// one.
+func (s *Scheduler[K]) warmUntil(t *tenant[K], until int64) {
+	t.warm = max(t.warm, until)
 	for _, q := range s.queues() {
 		s.enterUnbegun(t, q)
 		s.leaveStarting(t, q)

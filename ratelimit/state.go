@@ -34,6 +34,7 @@ type key[K comparable] struct {
 	frozen int64 // until
 	used   int64 // last
 	flows  []*flow[K]
+	holds  []hold
 	claim  *flow[K] // the one of them whose turn it is; nil while it is nobody's
 }
 
@@ -134,7 +135,7 @@ func (s *Scheduler[K]) idleKey(k *key[K], room bool) bool {
 	if room && s.at-k.used < keep {
 		return false
 	}
-	return len(k.flows) == 0 && k.frozen <= s.at && k.bucket.full(s.at)
+	return len(k.flows) == 0 && len(k.holds) == 0 && k.frozen <= s.at && k.bucket.full(s.at)
 }
 
 // gate returns where a request waits.

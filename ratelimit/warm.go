@@ -15,7 +15,7 @@ func (s *Scheduler[K]) Warm(tenant string, used time.Time) {
 		return
 	}
 	if t := s.tenantOf(now, tenant, false); t != nil {
-		t.warm = max(t.warm, until)
+		s.warmUntil(t, until)
 		s.pump(now)
 	}
 }

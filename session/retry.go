@@ -98,6 +98,12 @@ func Retry(cfg RetryConfig) (Middleware, error) {
 func (r *retrier) invoke(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
 	state := r.policy.For(call.Key).Start()
 	var last error
+	held := false
+	defer func() {
+		if held {
+			r.limiter.scheduler.Unhold(call.ticket)
+		}
+	}()
 	for {
 		result, err := next.Invoke(ctx, call)
 		if err == nil {
@@ -116,7 +122,9 @@ func (r *retrier) invoke(ctx context.Context, call *Call, next Invoker) (json.Ra
 			return nil, last
 		}
 		r.tell(ctx, call, retry.Attempt{Key: call.Key, Number: call.Attempt, Err: err, Action: d.Action, Delay: delay})
-		if !r.limiter.holds(call, d.Action, delay) {
+		if r.limiter.holds(call, d.Action, delay) {
+			held = true
+		} else if d.Action != retry.Wait || r.limiter == nil {
 			if err := state.Wait(ctx, delay); err != nil {
 				return nil, r.ended(ctx, call, last)
 			}
@@ -202,22 +210,16 @@ func (r *retrier) ended(ctx context.Context, call *Call, last error) error {
 	})
 }
 
-// minHold is how long a chat is kept back at least, so that the call is in the
-// queue again by then.
-const minHold = 10 * time.Millisecond
-
-// holds keeps a call's chat back until the call is to be made again, and
-// reports whether it will wait for that in the limiter's queue. After a 429
-// what Telegram refuses is kept back already.
+// holds keeps a call's chat for the call until it is to be made again, and then
+// until it has ended, and reports whether it does. The call waits in the
+// limiter's queue; after a 429 that waits anyway, for what Telegram refuses.
 func (l *Limiter) holds(call *Call, a retry.Action, delay time.Duration) bool {
-	switch {
-	case l == nil:
-		return false
-	case a == retry.Wait:
-		return true
-	case call.Chat.IsZero():
+	if l == nil || call.Chat.IsZero() || call.ticket == 0 {
 		return false
 	}
-	l.scheduler.Freeze(l.scopeOf(call), time.Now().Add(max(delay, minHold)))
+	if a == retry.Wait {
+		delay = 0
+	}
+	l.scheduler.Hold(call.Key, l.place(call), call.ticket, time.Now().Add(delay))
 	return true
 }
