@@ -153,6 +153,3 @@ func (s *state) latency() bins[uint32] {
 	merge(&all, &s.fresh, maxBins)
 	return all
 }
-
-// silentSince returns when the last sign of life was.
-func (s *state) silentSince() int64 { return max(s.lastSeen, s.lastUpdate) }
