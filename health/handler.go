@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health/internal/web"
 )
 
 // FleetHandler answers with the fleet's summary and those of its tenants that
@@ -17,7 +18,7 @@ import (
 // it, and else the error that the client gets as a problem document; nil lets
 // in nobody.
 func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler {
-	return get(func(w http.ResponseWriter, r *http.Request) {
+	return web.Get(func(w http.ResponseWriter, r *http.Request) {
 		err := error(errors.Forbidden)
 		if authorize != nil {
 			err = authorize(r)
@@ -36,7 +37,7 @@ func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler 
 		if ill == nil {
 			ill = []Report{}
 		}
-		writeJSON(w, http.StatusOK, struct {
+		web.JSON(w, http.StatusOK, struct {
 			Fleet     Fleet    `json:"fleet"`
 			Unhealthy []Report `json:"unhealthy"`
 		}{m.Fleet(), ill[:min(len(ill), limit)]})
@@ -54,7 +55,7 @@ func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler 
 //
 // A tenant of which nothing is known is answered with 404.
 func TenantHandler(m *Monitor, tenant func(*http.Request) (string, error)) http.Handler {
-	return get(func(w http.ResponseWriter, r *http.Request) {
+	return web.Get(func(w http.ResponseWriter, r *http.Request) {
 		id, err := "", error(errors.Forbidden)
 		if tenant != nil {
 			id, err = tenant(r)
@@ -62,7 +63,7 @@ func TenantHandler(m *Monitor, tenant func(*http.Request) (string, error)) http.
 		if err == nil {
 			report, found := m.Get(id)
 			if found {
-				writeJSON(w, http.StatusOK, report)
+				web.JSON(w, http.StatusOK, report)
 				return
 			}
 			err = errors.NotFound

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
 // MemoryStore is a [Store] in this process's memory, for tests. Make it with
@@ -28,7 +29,7 @@ var _ Store = (*MemoryStore)(nil)
 func (s *MemoryStore) Merge(ctx context.Context, flush Flush, snapshots []Snapshot) error {
 	const op = "merge health snapshots"
 	if err := ctx.Err(); err != nil {
-		return ended(op, ctx)
+		return loop.Ended(op, ctx)
 	}
 	if err := CheckFlush(op, flush); err != nil {
 		return err
@@ -57,7 +58,7 @@ func (s *MemoryStore) Merge(ctx context.Context, flush Flush, snapshots []Snapsh
 // Load implements [Store].
 func (s *MemoryStore) Load(ctx context.Context, after string, limit int) ([]Snapshot, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ended("load health snapshots", ctx)
+		return nil, loop.Ended("load health snapshots", ctx)
 	}
 	if limit <= 0 {
 		limit = DefaultLimit
@@ -81,7 +82,7 @@ func (s *MemoryStore) Load(ctx context.Context, after string, limit int) ([]Snap
 // Delete implements [Store].
 func (s *MemoryStore) Delete(ctx context.Context, tenant string) error {
 	if err := ctx.Err(); err != nil {
-		return ended("delete health snapshot", ctx)
+		return loop.Ended("delete health snapshot", ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,9 +91,4 @@ func (s *MemoryStore) Delete(ctx context.Context, tenant string) error {
 		s.ids = nil
 	}
 	return nil
-}
-
-// ended is the error of an operation whose context had ended.
-func ended(op string, ctx context.Context) error {
-	return &errors.Error{Kind: errors.KindOf(ctx.Err()), Op: op, Err: context.Cause(ctx), Delivery: errors.NotDelivered}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
 // Config configures a [Monitor]. Its zero value watches, and neither stores
@@ -58,7 +59,7 @@ type Monitor struct {
 	alerts     *alerts // nil where nobody is told
 	saver      *saver  // nil where nothing is stored
 	log        *slog.Logger
-	life       life
+	life       loop.Life
 }
 
 // shardCount keeps those who report apart. A power of two.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
 // ProberConfig configures a [Prober]. Monitor and Me are required.
@@ -163,7 +164,7 @@ func (p *Prober) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(jitter(p.cfg.Every)):
+		case <-time.After(loop.Jitter(p.cfg.Every)):
 		}
 		tenant, found := p.next(ctx, turn)
 		if !found {

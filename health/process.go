@@ -2,20 +2,20 @@ package health
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health/internal/web"
 )
 
 // LiveHandler answers /healthz: 200 for as long as the process serves. Whoever
 // restarts processes asks it, so it depends on nothing else: a database that
 // is away is no reason to restart.
 func LiveHandler() http.Handler {
-	return get(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return web.Get(func(w http.ResponseWriter, _ *http.Request) {
+		web.JSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 }
 
@@ -37,7 +37,7 @@ const readyTimeout = 5 * time.Second
 //
 //	health.ReadyHandler(health.Check{Name: "health", Check: func(context.Context) error { return m.Ready() }})
 func ReadyHandler(checks ...Check) http.Handler {
-	return get(func(w http.ResponseWriter, r *http.Request) {
+	return web.Get(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		results := make([]errors.Kind, len(checks))
@@ -55,7 +55,7 @@ func ReadyHandler(checks ...Check) http.Handler {
 				status, word = http.StatusServiceUnavailable, "unavailable"
 			}
 		}
-		writeJSON(w, status, map[string]any{"status": word, "checks": byName})
+		web.JSON(w, status, map[string]any{"status": word, "checks": byName})
 	})
 }
 
@@ -66,30 +66,4 @@ func (c *Check) run(ctx context.Context) (kind errors.Kind) {
 		}
 	}()
 	return errors.KindOf(c.Check(ctx))
-}
-
-// get lets GET and HEAD through.
-func get(f http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			status := http.StatusMethodNotAllowed
-			errors.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Kind: errors.BadRequest}.ServeHTTP(w, r)
-			return
-		}
-		f(w, r)
-	})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil { // can't be: it is texts, times and numbers
-		status, body = http.StatusInternalServerError, []byte(`{}`)
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
 // saver keeps a monitor's snapshots in a store.
@@ -35,9 +34,6 @@ const (
 	// however often it is tried.
 	storeTimeout = 30 * time.Second
 	lastSave     = time.Minute
-	// A store that fails is asked again after the one, then twice that, up to
-	// the other.
-	firstBackoff, longestBackoff = time.Second, time.Minute
 )
 
 func newSaver(cfg Config) *saver {
@@ -53,7 +49,7 @@ func (s *saver) take(ctx context.Context) error {
 	case <-s.turn:
 		return nil
 	case <-ctx.Done():
-		return ended("wait for the health store", ctx)
+		return loop.Ended("wait for the health store", ctx)
 	}
 }
 
@@ -69,11 +65,11 @@ func (s *saver) run(ctx context.Context, m *Monitor, stop <-chan struct{}) error
 	}
 	for {
 		select {
-		case <-time.After(jitter(s.every)):
+		case <-time.After(loop.Jitter(s.every)):
 		case <-stop:
 			return s.last(ctx, m)
 		case <-ctx.Done():
-			return ended("save health snapshots", ctx)
+			return loop.Ended("save health snapshots", ctx)
 		}
 		_ = s.save(ctx, m, stop) // was logged
 	}
@@ -91,7 +87,7 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 	after, n := "", 0
 	for {
 		var page []Snapshot
-		ok := retry(ctx, stop, s.log, "load health snapshots", func() (err error) {
+		ok := loop.Retry(ctx, stop, s.log, "load health snapshots", func() (err error) {
 			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 			defer cancel()
 			page, err = s.store.Load(ctx, after, DefaultLimit)
@@ -122,7 +118,7 @@ func (s *saver) save(ctx context.Context, m *Monitor, stop <-chan struct{}) erro
 	at, done := 0, false
 	for !done {
 		var err error
-		ok := retry(ctx, stop, s.log, "save health snapshots", func() error {
+		ok := loop.Retry(ctx, stop, s.log, "save health snapshots", func() error {
 			at, done, err = s.saveBatch(ctx, m, at)
 			return err
 		})
@@ -200,29 +196,4 @@ func (s *saver) forget(ctx context.Context, tenant string) error {
 		}
 	}
 	return s.store.Delete(ctx, tenant)
-}
-
-// retry calls f until it succeeds, with growing pauses, and reports whether it
-// did before ctx ended or stop was closed; a nil stop never is.
-func retry(ctx context.Context, stop <-chan struct{}, log *slog.Logger, what string, f func() error) bool {
-	for wait := firstBackoff; ; wait = min(2*wait, longestBackoff) {
-		err := f()
-		if err == nil {
-			return true
-		}
-		log.Error(what, slog.Any("err", errors.Classify(err)), slog.Duration("again_in", wait))
-		select {
-		case <-time.After(jitter(wait)):
-		case <-stop:
-			return false
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// jitter returns the duration, give or take a tenth, so that replicas that
-// started together do not save together.
-func jitter(d time.Duration) time.Duration {
-	return d - d/10 + mathrand.N(d/5+1)
 }
