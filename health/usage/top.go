@@ -119,7 +119,13 @@ func (t *Top) least() int {
 func (t *Top) Merge(other *Top) { t.merge(other, topMost) }
 
 func (t *Top) merge(other *Top, most int) {
-	if other.floor == 0 && len(other.chats) == 0 {
+	if most == 0 || other.IsZero() {
+		return
+	}
+	if t.floor+other.floor == 0 && len(t.chats)+len(other.chats) <= topMost {
+		for _, c := range other.chats { // as most hours are: all fit, and nothing was missed
+			t.add(c.Chat, c.Chat.hash(), c.In, c.Out)
+		}
 		return
 	}
 	all := make(map[Chat]ChatCount, len(t.chats)+len(other.chats))
