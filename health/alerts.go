@@ -33,7 +33,7 @@ const (
 	// not wait for the cool-down to end, and surgeLeast how large it must be.
 	surge, surgeLeast = 10, 10
 	// maxWaiting bounds the transitions that wait to be told. More than these
-	// are told at once; before Start, the oldest are dropped.
+	// are told at once; before Start and after Stop they are dropped.
 	maxWaiting = 100_000
 	// maxQueue bounds the alerts that wait for a slow handler.
 	maxQueue = 256
@@ -92,7 +92,7 @@ func newAlerts(cfg AlertConfig, log *slog.Logger) (*alerts, error) {
 	}
 	for i, h := range cfg.Handlers {
 		if h == nil {
-			bad = append(bad, fmt.Errorf("Handlers[%d] is nil", i))
+			bad = append(bad, fmt.Errorf("%s[%d] is nil", "Handlers", i))
 		}
 		a.handlers = append(a.handlers, newAlertQueue(h, log))
 	}
@@ -245,6 +245,9 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) {
 			timer.Reset(next.Sub(now))
 		}
 	}
+	a.mu.Lock()
+	a.running = false
+	a.mu.Unlock()
 	for _, h := range a.handlers {
 		h.close()
 	}

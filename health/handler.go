@@ -33,14 +33,10 @@ func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler 
 			errors.WriteProblem(w, r, err)
 			return
 		}
-		ill := m.Unhealthy()
-		if ill == nil {
-			ill = []Report{}
-		}
 		web.JSON(w, http.StatusOK, struct {
 			Fleet     Fleet    `json:"fleet"`
 			Unhealthy []Report `json:"unhealthy"`
-		}{m.Fleet(), ill[:min(len(ill), limit)]})
+		}{m.Fleet(), m.worst(limit)})
 	})
 }
 

@@ -46,6 +46,9 @@ type Config struct {
 // outcomes with [Monitor.Observe], and [Monitor.Start] it if it is to store or
 // alert. It is safe for concurrent use, and nothing that reports to it or asks
 // it ever waits for a store or a handler.
+//
+// Of several replicas each knows what was stored when it started, and what it
+// has been told since. What they store adds up.
 type Monitor struct {
 	thresholds Thresholds
 	start      time.Time // what all times are since
@@ -84,7 +87,7 @@ func New(cfg Config) (*Monitor, error) {
 	var bad []error
 	thresholds, err := cfg.Thresholds.withDefaults()
 	if err != nil {
-		bad = append(bad, fmt.Errorf("Thresholds: %w", err))
+		bad = append(bad, fmt.Errorf("%s: %w", "Thresholds", err))
 	}
 	positive := func(name string, d *time.Duration, zero time.Duration) {
 		if *d == 0 {
@@ -112,7 +115,7 @@ func New(cfg Config) (*Monitor, error) {
 	}
 	alerts, err := newAlerts(cfg.Alerts, cfg.Logger)
 	if err != nil {
-		bad = append(bad, fmt.Errorf("Alerts: %w", err))
+		bad = append(bad, fmt.Errorf("%s: %w", "Alerts", err))
 	}
 	if err := errors.Join(bad...); err != nil {
 		return nil, fmt.Errorf("health: %w", err)
@@ -140,12 +143,13 @@ func New(cfg Config) (*Monitor, error) {
 // now returns the time in the monitor's own measure.
 func (m *Monitor) now() int64 { return int64(time.Since(m.start)) }
 
-// at converts a time; the zero time is now.
+// at converts a time; the zero time is now, and no time is later.
 func (m *Monitor) at(t time.Time) int64 {
+	now := m.now()
 	if t.IsZero() {
-		return m.now()
+		return now
 	}
-	return int64(t.Sub(m.start))
+	return min(m.past(t), now)
 }
 
 // past converts a time; the zero time is never.
@@ -153,8 +157,12 @@ func (m *Monitor) past(t time.Time) int64 {
 	if t.IsZero() {
 		return never
 	}
-	return int64(t.Sub(m.start))
+	return max(int64(t.Sub(m.start)), longAgo)
 }
+
+// longAgo is before all else, and so far from the end of the range that no
+// difference between two times overflows.
+const longAgo = -1 << 61
 
 // wall converts back; never is the zero time.
 func (m *Monitor) wall(at int64) time.Time {
@@ -163,6 +171,14 @@ func (m *Monitor) wall(at int64) time.Time {
 	}
 	// Without the monotonic reading, which means nothing outside this process.
 	return m.start.Add(time.Duration(at)).Round(0).UTC()
+}
+
+// given is at without a look at the clock, which takes a third of an Observe.
+func (m *Monitor) given(t time.Time) int64 {
+	if t.IsZero() {
+		return m.now()
+	}
+	return m.past(t)
 }
 
 func (m *Monitor) shard(tenant string) *shard {
@@ -176,12 +192,19 @@ func (m *Monitor) Observe(tenant string, o Outcome) {
 	if v == abandoned {
 		return
 	}
-	now := m.at(o.At)
+	now := m.given(o.At)
 	shortSlot, longSlot := slotOf(now, m.slot), slotOf(now, m.long)
 	bin := binOf(o.Latency)
 	sh := m.shard(tenant)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if shortSlot > sh.window.at {
+		// A time that has not come yet would keep out all that come before it.
+		// To look at the clock once in a while is enough to know.
+		if real := m.now(); now > real {
+			now, shortSlot, longSlot = real, slotOf(real, m.slot), slotOf(real, m.long)
+		}
+	}
 	if v == refused {
 		sh.refused++
 	} else {

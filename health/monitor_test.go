@@ -240,16 +240,10 @@ func TestAReportIsWhatAModelCounts(t *testing.T) {
 	kinds := append(errors.Kinds(), errors.None, errors.None, errors.None, errors.None, errors.None, errors.None)
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMonitorIn(t, health.Config{})
-		start := time.Now()
-		now := start
+		now := time.Now().Add(-3 * time.Hour) // all of it is in the past
 		var want health.Report
 		var ema float32
 		var latencies []time.Duration
-		type event struct {
-			at     time.Duration
-			failed bool
-		}
-		var events []event
 		for range rapid.IntRange(1, 80).Draw(t, "n") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 120).Draw(t, "pause")) * time.Second)
 			o := health.Outcome{
@@ -259,10 +253,9 @@ func TestAReportIsWhatAModelCounts(t *testing.T) {
 				Poll:    rapid.IntRange(0, 5).Draw(t, "poll") == 0,
 			}
 			if o.Kind == errors.RateLimited {
-				o.RetryAfter = time.Hour * 24 * 365
+				o.RetryAfter = time.Hour * 24 * 365 // still to come
 			}
 			m.Observe("a", o)
-			failed := false
 			switch fault := o.Kind.Fault(); {
 			case o.Kind == errors.Canceled:
 				continue
@@ -270,7 +263,6 @@ func TestAReportIsWhatAModelCounts(t *testing.T) {
 				want.Refused++
 				continue
 			case fault == errors.FaultTenant, fault == errors.FaultPlatform:
-				failed = true
 				want.Failures++
 				want.ConsecutiveFailures++
 				want.LastFailure, want.LastFailureKind = now, o.Kind
@@ -286,7 +278,6 @@ func TestAReportIsWhatAModelCounts(t *testing.T) {
 				}
 			}
 			want.Requests++
-			events = append(events, event{now.Sub(start), failed})
 			if !o.Poll {
 				latencies = append(latencies, o.Latency)
 				if ema == 0 {
@@ -455,6 +446,25 @@ func TestAClockThatStepsBackHarmsNothing(t *testing.T) {
 	assert.True(t, near(now, r.LastFailure))
 	assert.EqualValues(t, 51, r.Requests)
 	assert.Less(t, r.Window.Requests, uint64(3))
+}
+
+func TestATimeThatHasNotComeKeepsNothingOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, health.Config{})
+		future := time.Now().Add(1000 * time.Hour)
+		m.Observe("a", health.Outcome{At: future, RetryAfter: math.MaxInt64, Kind: errors.RateLimited})
+		m.Update("a", future)
+		m.SetWebhook("a", health.WebhookInfo{At: future, Pending: 1})
+		time.Sleep(time.Minute)
+		calls(m, "a", 9, errors.None)
+		m.SetWebhook("a", health.WebhookInfo{Pending: 2})
+		r := get(t, m, "a")
+		assert.EqualValues(t, 10, r.Window.Requests)
+		assert.EqualValues(t, 2, r.Webhook.Pending)
+		assert.False(t, r.LastUpdate.After(time.Now()))
+		assert.False(t, r.LastFailure.After(time.Now()))
+		assert.False(t, r.RateLimitedUntil.IsZero())
+	})
 }
 
 func TestAReasonIsShortAndOneLine(t *testing.T) {

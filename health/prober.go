@@ -213,7 +213,7 @@ func (p *Prober) nextSoon() (string, bool) {
 	}
 	tenant := p.soon[0].tenant
 	p.soon = p.soon[1:]
-	return tenant, true
+	return tenant, p.m.inUse(tenant)
 }
 
 // nextSilent returns the next of those that were silent when last searched for,
@@ -231,7 +231,7 @@ func (p *Prober) nextSilent(ctx context.Context) (string, bool) {
 		}
 		tenant := p.queue[0]
 		p.queue = p.queue[1:]
-		if p.m.silent(tenant, p.cfg.Silence, p.cfg.Again) {
+		if p.m.silent(tenant, p.cfg.Silence, p.cfg.Again, p.cfg.List != nil) {
 			return tenant, true
 		}
 	}

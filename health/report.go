@@ -158,21 +158,34 @@ func latencyOf[C uint16 | uint32](b *bins[C]) Latency {
 
 // Unhealthy returns the reports of all tenants that are unhealthy or degraded,
 // the unhealthy first, each in order of their ids.
-func (m *Monitor) Unhealthy() []Report {
-	now := m.now()
-	var list []Report
+func (m *Monitor) Unhealthy() []Report { return m.worst(math.MaxInt) }
+
+// worst is Unhealthy for the first so many, since a report takes a while.
+func (m *Monitor) worst(most int) []Report {
+	type patient struct {
+		tenant string
+		status Status
+	}
+	var list []patient
 	for i := range m.shards {
 		sh := &m.shards[i]
 		sh.mu.Lock()
 		for tenant, s := range sh.ill {
-			list = append(list, m.report(tenant, s, now))
+			list = append(list, patient{tenant, s.status})
 		}
 		sh.mu.Unlock()
 	}
-	slices.SortFunc(list, func(a, b Report) int {
-		return cmp.Or(cmp.Compare(b.Status, a.Status), cmp.Compare(a.Tenant, b.Tenant))
+	slices.SortFunc(list, func(a, b patient) int {
+		return cmp.Or(cmp.Compare(b.status, a.status), cmp.Compare(a.tenant, b.tenant))
 	})
-	return list
+	reports := make([]Report, 0, min(most, len(list)))
+	for _, p := range list[:cap(reports)] {
+		// It may have changed meanwhile; one that is well by now is left out.
+		if r, found := m.Get(p.tenant); found && (r.Status == Degraded || r.Status == Unhealthy) {
+			reports = append(reports, r)
+		}
+	}
+	return reports
 }
 
 // Fleet is all tenants at a glance. Its counts are since the monitor's start.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/healthtest"
 )
 
 // flaky is a store whose calls fail, before or after they did their work, or
@@ -291,21 +292,8 @@ func TestForgetAlsoForgetsWhatIsOnItsWayToTheStore(t *testing.T) {
 	})
 }
 
-// BenchmarkSave and BenchmarkLoad are 100,000 tenants and a memory store: what
-// a database adds is measured with the database.
-func BenchmarkSave(b *testing.B) {
-	list := outcomes(1 << 12)
-	ids := names(100_000)
-	for b.Loop() {
-		b.StopTimer()
-		m := newMonitor(b, health.Config{Store: health.NewMemoryStore()})
-		for i, id := range ids {
-			for j := range 5 {
-				m.Observe(id, list[(i*5+j)%len(list)])
-			}
-		}
-		b.StartTimer()
-		require.NoError(b, m.Start(b.Context()))
-		require.NoError(b, m.Stop(b.Context()))
-	}
+// BenchmarkStore is a memory store: what a database adds is measured with the
+// database.
+func BenchmarkStore(b *testing.B) {
+	healthtest.BenchmarkStore(b, func(testing.TB) health.Store { return health.NewMemoryStore() })
 }

@@ -30,6 +30,15 @@ func (m *Monitor) knows(tenant string) bool {
 	return sh.tenants[tenant] != nil
 }
 
+// inUse reports whether a tenant is known and not suspended.
+func (m *Monitor) inUse(tenant string) bool {
+	sh := m.shard(tenant)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.tenants[tenant]
+	return s != nil && s.status != Suspended
+}
+
 // pendingOf returns how many updates last waited for a tenant.
 func (m *Monitor) pendingOf(tenant string) (n int, known bool) {
 	sh := m.shard(tenant)
@@ -78,15 +87,16 @@ func (s *state) quiet(now int64, silence, again time.Duration) (int64, bool) {
 	return since, s.status == Healthy && !heard && !asked
 }
 
-// silent reports whether a tenant is to be asked after.
-func (m *Monitor) silent(tenant string, silence, again time.Duration) bool {
+// silent reports whether a tenant is to be asked after; one of which nothing is
+// known is if strangers are.
+func (m *Monitor) silent(tenant string, silence, again time.Duration, strangers bool) bool {
 	now := m.now()
 	sh := m.shard(tenant)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s := sh.tenants[tenant]
 	if s == nil {
-		return true
+		return strangers
 	}
 	_, is := s.quiet(now, silence, again)
 	return is

@@ -14,6 +14,10 @@ func LogAlerts(logger *slog.Logger) AlertHandler {
 			level = slog.LevelError
 		}
 		const names = 20
+		reason := ""
+		if n := len(a.Transitions); n > 0 {
+			reason = a.Transitions[n-1].Reason
+		}
 		tenants := make([]string, 0, names)
 		for _, t := range a.last() {
 			if len(tenants) == names {
@@ -27,7 +31,7 @@ func LogAlerts(logger *slog.Logger) AlertHandler {
 			slog.Int("failing", a.Failing),
 			slog.Int("recovered", a.Recovered),
 			slog.String("worst", a.Worst.String()),
-			slog.String("reason", a.Transitions[len(a.Transitions)-1].Reason),
+			slog.String("reason", reason),
 			slog.Any("tenants", tenants),
 		)
 		return nil

@@ -109,7 +109,7 @@ func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verd
 			s.conflict(now)
 		case errors.RateLimited:
 			more := s.more()
-			more.limitedUntil = max(more.limitedUntil, now+int64(o.RetryAfter))
+			more.limitedUntil = max(more.limitedUntil, now+int64(min(max(o.RetryAfter, 0), -longAgo)))
 		}
 	} else {
 		if v == rejected {

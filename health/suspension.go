@@ -18,7 +18,8 @@ type Suspension struct {
 
 // Suspend marks a tenant as switched off, until [Monitor.Resume], also after
 // restarts. It only says so: it is package tenant's Manager that keeps the bot
-// from being used.
+// from being used. Other replicas learn of it when they start, or by being told
+// as well.
 func (m *Monitor) Suspend(tenant, reason string) {
 	m.decide(tenant, Suspension{Suspended: true, Reason: short(reason)})
 }

@@ -71,7 +71,7 @@ func (t Thresholds) withDefaults() (Thresholds, error) {
 		bad = append(bad, errors.New("Degraded is above Unhealthy"))
 	}
 	if t.Conflicts > maxConflicts {
-		bad = append(bad, fmt.Errorf("Conflicts is above %d", maxConflicts))
+		bad = append(bad, fmt.Errorf("%s is above %d", "Conflicts", maxConflicts))
 	}
 	if t.Hold == 0 {
 		t.Hold = time.Minute
@@ -82,7 +82,7 @@ func (t Thresholds) withDefaults() (Thresholds, error) {
 	return t, errors.Join(bad...)
 }
 
-// cause is what a status follows from.
+// cause is what a status follows from. It is stored, so new ones go to the end.
 type cause uint8
 
 const (
