@@ -3,6 +3,7 @@ package health_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -96,4 +97,47 @@ func ExampleSketch() {
 	morning.Merge(&evening)
 	fmt.Println(morning.Count(), morning.Quantile(0.5).Round(5*time.Millisecond), morning.Quantile(0.95).Round(5*time.Millisecond))
 	// Output: 200 100ms 190ms
+}
+
+func ExampleVerifyAlert() {
+	secret := []byte("a secret of the receiver's own")
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /alerts", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err == nil {
+			err = health.VerifyAlert(secret, r.Header, body, time.Now())
+		}
+		if err != nil {
+			errors.WriteProblem(w, r, err)
+			return
+		}
+		// The alert is genuine. Remember its webhook-id, which comes again when
+		// the answer is lost.
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+func ExampleNewProber() {
+	m, err := health.New(health.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ask := func(ctx context.Context, tenant, method string) error { return nil } // through the tenant's bot
+	p, err := health.NewProber(health.ProberConfig{
+		Monitor: m,
+		Me:      func(ctx context.Context, tenant string) error { return ask(ctx, tenant, "getMe") },
+		Webhook: func(ctx context.Context, tenant string) (health.WebhookInfo, error) {
+			return health.WebhookInfo{Pending: 3}, ask(ctx, tenant, "getWebhookInfo")
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := p.Start(context.Background()); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Stop()
 }

@@ -233,7 +233,7 @@ func (m *Monitor) Observe(tenant string, o Outcome) {
 
 func slotOf(now, length int64) int32 {
 	n := now / length
-	if now < 0 {
+	if now%length < 0 {
 		n--
 	}
 	return int32(min(max(n, math.MinInt32), math.MaxInt32))

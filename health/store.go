@@ -16,9 +16,14 @@ type Store interface {
 	// writer with this sequence number or a greater one was applied before,
 	// Merge changes nothing and returns nil. That must hold across processes,
 	// so the writer's last number is written in the transaction that adds. A
-	// writer sends a flush again after any error, with the same content, and
-	// the next one only after success. What is known of a writer may be
-	// forgotten [FlushMemory] after its last flush.
+	// writer sends a flush again after any error, with the same content or
+	// less of it, and the next one only after success. What is known of a
+	// writer may be forgotten [FlushMemory] after its last flush.
+	//
+	// Two replicas may add to the same tenants at the same time, also to such
+	// as are not stored yet, in any order: none of it may be lost. A database
+	// had best write its rows in one order, so that they do not lock each
+	// other out.
 	//
 	// [errors.BadRequest] where the writer or a tenant is empty.
 	Merge(ctx context.Context, flush Flush, snapshots []Snapshot) error

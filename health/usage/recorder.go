@@ -224,14 +224,14 @@ func (r *Recorder) begin(tenant string, t time.Time) (*shard, *hour) {
 	}
 	ns := t.UnixNano()
 	at := ns / int64(time.Hour)
-	if ns < 0 {
+	if ns%int64(time.Hour) < 0 {
 		at--
 	}
 	sh := r.shard(tenant)
 	sh.mu.Lock()
 	h := sh.current[tenant]
 	if h == nil || h.at != at {
-		if h = r.other(sh, tenant, h, at); h == nil {
+		if h = r.open(sh, tenant, h, at); h == nil {
 			r.lost.Add(1)
 			return sh, nil
 		}
@@ -244,8 +244,8 @@ func (r *Recorder) shard(tenant string) *shard {
 	return &r.shards[maphash.String(r.seed, tenant)%shardCount]
 }
 
-// other returns an hour that is not the current one.
-func (r *Recorder) other(sh *shard, tenant string, current *hour, at int64) *hour {
+// open returns an hour that is not the current one.
+func (r *Recorder) open(sh *shard, tenant string, current *hour, at int64) *hour {
 	if current != nil && current.at > at {
 		if h := sh.past[lateKey{tenant, at}]; h != nil {
 			return h

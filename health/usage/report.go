@@ -21,8 +21,8 @@ type Report struct {
 
 	// Totals are those of all days together.
 	Totals
-	// Status, Reason, RateLimited and the rest of the tenant's present state
-	// are from the monitor; without one the status is left out.
+	// Status, Reason and the rate limit are the tenant's present state, from the
+	// monitor; the status of one that it does not know is "".
 	Status           string    `json:"status,omitempty"`
 	Reason           string    `json:"reason,omitempty"`
 	RateLimited      bool      `json:"is_rate_limited"`
@@ -189,7 +189,10 @@ func (p *Reporter) addState(rep *Report) {
 	if p.monitor == nil {
 		return
 	}
-	state, _ := p.monitor.Get(rep.Tenant)
+	state, found := p.monitor.Get(rep.Tenant)
+	if !found {
+		return
+	}
 	rep.Status, rep.Reason = state.Status.String(), state.Reason
 	rep.RateLimitedUntil = state.RateLimitedUntil
 	rep.RateLimited = !state.RateLimitedUntil.IsZero()

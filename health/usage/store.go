@@ -23,6 +23,8 @@ type Store interface {
 	// returns nil. Writers of health and usage are told apart by their names,
 	// which are random, so both may share a table.
 	//
+	// Several may add to the same keys at the same time, in any order.
+	//
 	// The error is [errors.BadRequest] for a flush that names no write, or a
 	// roll-up that [Rollup.Check] finds fault with.
 	Add(ctx context.Context, flush health.Flush, rollups []Rollup) error
