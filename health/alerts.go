@@ -67,7 +67,7 @@ type alertGroup struct {
 	first   time.Time // when the first of them came
 	worse   time.Time // when the first for the worse did; zero for none
 	cool    time.Time // until when it is told nothing
-	told    int       // how many tenants the last alert was about
+	told    int       // how many tenants were failing in the last alert
 }
 
 func newAlerts(cfg AlertConfig, log *slog.Logger) (*alerts, error) {
@@ -203,7 +203,7 @@ func (a *alerts) alert(g *alertGroup, now time.Time) Alert {
 		alert.Worst = max(alert.Worst, t.To)
 	}
 	a.waiting -= len(g.waiting)
-	g.told = g.tenants
+	g.told = alert.Failing
 	g.waiting, g.tenants, g.worse, g.cool = nil, 0, time.Time{}, now.Add(a.coolDown)
 	return alert
 }

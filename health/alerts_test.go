@@ -107,6 +107,18 @@ func TestWhichAlertsFireWhenAndHowMany(t *testing.T) {
 				{begin + 2*time.Minute + 50*time.Second, "platform", health.Unhealthy, fleet - 1, 0},
 				{begin + 27*time.Minute + 55*time.Second, "platform", 0, 0, fleet},
 			}},
+		{"a second outage soon after the first does not wait for the end of a cool-down",
+			func(_ int, at time.Duration) errors.Kind {
+				if between(at, begin, begin+5*time.Minute) || between(at, begin+14*time.Minute, begin+20*time.Minute) {
+					return errors.Unavailable
+				}
+				return ok
+			}, []want{
+				{begin + 50*time.Second, "platform", health.Unhealthy, fleet, 0},
+				{begin + 13*time.Minute, "platform", 0, 0, fleet},
+				{begin + 14*time.Minute + 50*time.Second, "platform", health.Unhealthy, fleet, 0},
+				{begin + 28*time.Minute, "platform", 0, 0, fleet},
+			}},
 		{"bots that fail one after the other: one for each cool-down",
 			func(i int, at time.Duration) errors.Kind {
 				if i < 60 && at >= begin+time.Duration(i)*10*time.Second {

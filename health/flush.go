@@ -18,43 +18,11 @@ type Flush struct {
 // writer waits so long before it repeats one.
 const FlushMemory = 7 * 24 * time.Hour
 
-// CheckFlush returns an error of kind [errors.BadRequest] for a flush that
-// names no write. Stores call it first.
-func CheckFlush(op string, f Flush) error {
+// Check returns an error of kind [errors.BadRequest] for a flush that names no
+// write.
+func (f Flush) Check() error {
 	if f.Writer == "" || f.Seq == 0 {
-		return &errors.Error{Kind: errors.BadRequest, Op: op, Err: errors.New("flush has no writer or number"), Delivery: errors.NotDelivered}
+		return &errors.Error{Kind: errors.BadRequest, Op: "check flush", Err: errors.New("flush has no writer or number"), Delivery: errors.NotDelivered}
 	}
 	return nil
-}
-
-// FlushLog is what a memory store knows of writers. Its zero value knows none.
-// It is not safe for concurrent use.
-type FlushLog struct {
-	writers map[string]flushed
-	pruned  time.Time
-}
-
-type flushed struct {
-	seq uint64
-	at  time.Time
-}
-
-// Begin reports whether a flush is to be applied, and notes that it was.
-func (l *FlushLog) Begin(f Flush, now time.Time) bool {
-	if l.writers == nil {
-		l.writers = make(map[string]flushed)
-	}
-	if now.Sub(l.pruned) > FlushMemory {
-		l.pruned = now
-		for writer, last := range l.writers {
-			if now.Sub(last.at) > FlushMemory {
-				delete(l.writers, writer)
-			}
-		}
-	}
-	if f.Seq <= l.writers[f.Writer].seq {
-		return false
-	}
-	l.writers[f.Writer] = flushed{f.Seq, now}
-	return true
 }

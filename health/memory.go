@@ -9,6 +9,7 @@ import (
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health/internal/loop"
+	"github.com/tgfleet/tgfleet/health/internal/once"
 )
 
 // MemoryStore is a [Store] in this process's memory, for tests. Make it with
@@ -17,7 +18,7 @@ type MemoryStore struct {
 	mu      sync.Mutex // guards what follows
 	byID    map[string]Snapshot
 	ids     []string // sorted; nil when it has to be made again
-	writers FlushLog
+	writers once.Log
 }
 
 // NewMemoryStore returns an empty store.
@@ -31,7 +32,7 @@ func (s *MemoryStore) Merge(ctx context.Context, flush Flush, snapshots []Snapsh
 	if err := ctx.Err(); err != nil {
 		return loop.Ended(op, ctx)
 	}
-	if err := CheckFlush(op, flush); err != nil {
+	if err := flush.Check(); err != nil {
 		return err
 	}
 	for _, snap := range snapshots {
@@ -41,7 +42,7 @@ func (s *MemoryStore) Merge(ctx context.Context, flush Flush, snapshots []Snapsh
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.writers.Begin(flush, time.Now()) {
+	if !s.writers.Begin(flush.Writer, flush.Seq, time.Now(), FlushMemory) {
 		return nil
 	}
 	for _, snap := range snapshots {

@@ -25,7 +25,8 @@ type Store interface {
 	// had best write its rows in one order, so that they do not lock each
 	// other out.
 	//
-	// [errors.BadRequest] where the writer or a tenant is empty.
+	// The error is [errors.BadRequest] for a flush that [Flush.Check] finds fault
+	// with, and where a tenant is empty.
 	Merge(ctx context.Context, flush Flush, snapshots []Snapshot) error
 
 	// Load returns snapshots by ascending tenant (compared byte by byte), at

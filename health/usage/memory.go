@@ -8,6 +8,7 @@ import (
 
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/internal/loop"
+	"github.com/tgfleet/tgfleet/health/internal/once"
 )
 
 // MemoryStore is a [Store] in this process's memory, for tests and trials. Make
@@ -15,7 +16,7 @@ import (
 type MemoryStore struct {
 	mu      sync.Mutex // guards what follows
 	tenants map[string]map[span]*Rollup
-	writers health.FlushLog
+	writers once.Log
 }
 
 // span is an hour or a day.
@@ -37,7 +38,7 @@ func (s *MemoryStore) Add(ctx context.Context, flush health.Flush, rollups []Rol
 	if err := ctx.Err(); err != nil {
 		return loop.Ended(op, ctx)
 	}
-	if err := health.CheckFlush(op, flush); err != nil {
+	if err := flush.Check(); err != nil {
 		return err
 	}
 	for i := range rollups {
@@ -47,7 +48,7 @@ func (s *MemoryStore) Add(ctx context.Context, flush health.Flush, rollups []Rol
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.writers.Begin(flush, time.Now()) {
+	if s.writers.Begin(flush.Writer, flush.Seq, time.Now(), health.FlushMemory) {
 		for i := range rollups {
 			s.add(&rollups[i])
 		}

@@ -25,8 +25,8 @@ type Store interface {
 	//
 	// Several may add to the same keys at the same time, in any order.
 	//
-	// The error is [errors.BadRequest] for a flush that names no write, or a
-	// roll-up that [Rollup.Check] finds fault with.
+	// The error is [errors.BadRequest] for a flush or a roll-up with which its
+	// Check finds fault.
 	Add(ctx context.Context, flush health.Flush, rollups []Rollup) error
 
 	// Range returns the tenant's roll-ups, hourly and daily, whose Start is in
