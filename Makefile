@@ -14,6 +14,7 @@ bench:
 	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
 	go test ./ratelimit -run '^$$' -bench .
 	go test ./internal/bench -run '^$$' -bench .
+	go test ./health ./health/usage -run '^$$' -bench .
 
 demo:
 	go run ./examples/server -demo -for 10s

@@ -1,0 +1,340 @@
+package health
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// AlertConfig says who is told of transitions, and how often.
+type AlertConfig struct {
+	// Handlers are told, each of every alert. Without any, transitions are not
+	// kept.
+	Handlers []AlertHandler
+	// GroupWait is how long the first transition of a group waits for others,
+	// so that what fails together is told together. 0 means 30 s.
+	GroupWait time.Duration
+	// CoolDown is how long after an alert the next one of its group comes, at
+	// the soonest, unless it is about ten times as many tenants. Where all
+	// transitions are for the better they wait for as long, since a fleet
+	// recovers by degrees. 0 means 5 min.
+	CoolDown time.Duration
+}
+
+const (
+	// surge is how many times larger than the last alert one must be that does
+	// not wait for the cool-down to end, and surgeLeast how large it must be.
+	surge, surgeLeast = 10, 10
+	// maxWaiting bounds the transitions that wait to be told. More than these
+	// are told at once; before Start and after Stop they are dropped.
+	maxWaiting = 100_000
+	// maxQueue bounds the alerts that wait for a slow handler.
+	maxQueue = 256
+)
+
+// alerts gathers transitions into alerts and hands them to the handlers.
+type alerts struct {
+	handlers            []*alertQueue
+	groupWait, coolDown time.Duration
+	log                 *slog.Logger
+	kick                chan struct{} // holds one: look again
+
+	// mu guards what follows. It is taken while a shard's lock is held, and
+	// nothing is called under it.
+	mu     sync.Mutex
+	groups map[string]*alertGroup
+	// of says which group a tenant's transitions wait in. All that follow go
+	// there too, whatever they are about, so that they are told in order.
+	of      map[string]*alertGroup
+	waiting int
+	dropped uint64
+	running bool
+	wake    time.Time // when the loop looks again; zero for never
+}
+
+// alertGroup are the transitions that are to be told together.
+type alertGroup struct {
+	name    string
+	waiting []Transition
+	tenants int       // how many have transitions that wait
+	first   time.Time // when the first of them came
+	worse   time.Time // when the first for the worse did; zero for none
+	cool    time.Time // until when it is told nothing
+	told    int       // how many tenants were failing in the last alert
+}
+
+func newAlerts(cfg AlertConfig, log *slog.Logger) (*alerts, error) {
+	var bad []error
+	duration := func(name string, d *time.Duration, zero time.Duration) {
+		if *d == 0 {
+			*d = zero
+		}
+		if *d < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", name))
+		}
+	}
+	duration("GroupWait", &cfg.GroupWait, 30*time.Second)
+	duration("CoolDown", &cfg.CoolDown, 5*time.Minute)
+	a := &alerts{
+		groupWait: cfg.GroupWait,
+		coolDown:  cfg.CoolDown,
+		log:       log,
+		kick:      make(chan struct{}, 1),
+		groups:    make(map[string]*alertGroup),
+		of:        make(map[string]*alertGroup),
+	}
+	for i, h := range cfg.Handlers {
+		if h == nil {
+			bad = append(bad, fmt.Errorf("%s[%d] is nil", "Handlers", i))
+		}
+		a.handlers = append(a.handlers, newAlertQueue(h, log))
+	}
+	if err := errors.Join(bad...); err != nil {
+		return nil, err
+	}
+	if len(a.handlers) == 0 {
+		return nil, nil
+	}
+	return a, nil
+}
+
+// add takes a transition in. It never waits.
+func (a *alerts) add(t Transition) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting >= maxWaiting && !a.running {
+		a.dropped++
+		return
+	}
+	now := time.Now()
+	g := a.of[t.Tenant]
+	if g == nil {
+		if g = a.groups[t.Group]; g == nil {
+			g = &alertGroup{name: t.Group}
+			a.groups[t.Group] = g
+		}
+		a.of[t.Tenant] = g
+		g.tenants++
+	}
+	if len(g.waiting) == 0 {
+		g.first = now
+	}
+	if t.To > t.From && g.worse.IsZero() {
+		g.worse = now
+	}
+	g.waiting = append(g.waiting, t)
+	a.waiting++
+	if due := a.due(g); a.wake.IsZero() || due.Before(a.wake) {
+		a.wake = due
+		select {
+		case a.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// due returns when a group is to be told of.
+func (a *alerts) due(g *alertGroup) time.Time {
+	due := g.worse.Add(a.groupWait)
+	if g.worse.IsZero() {
+		due = g.first.Add(max(a.groupWait, a.coolDown))
+	}
+	switch {
+	case a.waiting >= maxWaiting:
+		return g.first
+	case !g.worse.IsZero() && g.tenants >= max(surge*g.told, surgeLeast):
+		return due
+	case g.cool.After(due):
+		return g.cool
+	}
+	return due
+}
+
+// take returns the alerts that are due, in the order in which they became so,
+// and when to look again.
+func (a *alerts) take(now time.Time, all bool) (due []Alert, next time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var ready []*alertGroup
+	for name, g := range a.groups {
+		switch {
+		case len(g.waiting) == 0:
+			if !g.cool.After(now) {
+				delete(a.groups, name)
+			}
+		case all || !a.due(g).After(now):
+			ready = append(ready, g)
+		}
+	}
+	slices.SortFunc(ready, func(g, h *alertGroup) int {
+		return cmp.Or(a.due(g).Compare(a.due(h)), g.first.Compare(h.first), cmp.Compare(g.name, h.name))
+	})
+	for _, g := range ready {
+		due = append(due, a.alert(g, now))
+	}
+	for _, g := range a.groups {
+		if len(g.waiting) > 0 {
+			if d := a.due(g); next.IsZero() || d.Before(next) {
+				next = d
+			}
+		}
+	}
+	a.wake = next
+	return due, next
+}
+
+// alert makes an alert of what waits in a group.
+func (a *alerts) alert(g *alertGroup, now time.Time) Alert {
+	alert := Alert{ID: rand.Text(), Group: g.name, At: now.Round(0).UTC(), Transitions: g.waiting}
+	for _, t := range alert.last() {
+		delete(a.of, t.Tenant)
+		if t.To == Healthy {
+			alert.Recovered++
+			continue
+		}
+		alert.Failing++
+		alert.Worst = max(alert.Worst, t.To)
+	}
+	a.waiting -= len(g.waiting)
+	g.told = alert.Failing
+	g.waiting, g.tenants, g.worse, g.cool = nil, 0, time.Time{}, now.Add(a.coolDown)
+	return alert
+}
+
+// run tells the handlers until stop is closed, then of all that still waits,
+// and returns once they have been told or ctx has ended.
+func (a *alerts) run(ctx context.Context, stop <-chan struct{}) {
+	a.mu.Lock()
+	a.running = true
+	dropped := a.dropped
+	a.mu.Unlock()
+	if dropped > 0 {
+		a.log.Warn("transitions dropped: there were too many before the monitor was started", slog.Uint64("dropped", dropped))
+	}
+	var handlers sync.WaitGroup
+	for _, h := range a.handlers {
+		handlers.Go(func() { h.run(ctx) })
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for stopping := false; !stopping; {
+		select {
+		case <-a.kick:
+		case <-timer.C:
+		case <-stop:
+			stopping = true
+		case <-ctx.Done():
+			stopping = true
+		}
+		now := time.Now()
+		due, next := a.take(now, stopping)
+		for _, alert := range due {
+			for _, h := range a.handlers {
+				h.put(alert)
+			}
+		}
+		timer.Stop()
+		if !next.IsZero() {
+			timer.Reset(next.Sub(now))
+		}
+	}
+	a.mu.Lock()
+	a.running = false
+	a.mu.Unlock()
+	for _, h := range a.handlers {
+		h.close()
+	}
+	handlers.Wait()
+}
+
+// alertQueue is a handler and the alerts that wait for it.
+type alertQueue struct {
+	handler AlertHandler
+	log     *slog.Logger
+	more    chan struct{} // holds one: look again
+
+	mu     sync.Mutex // guards what follows; nothing is called under it
+	queue  []Alert
+	closed bool
+}
+
+func newAlertQueue(h AlertHandler, log *slog.Logger) *alertQueue {
+	return &alertQueue{handler: h, log: log, more: make(chan struct{}, 1)}
+}
+
+// put queues an alert; when the handler is too far behind it is dropped.
+func (q *alertQueue) put(a Alert) {
+	q.mu.Lock()
+	full := len(q.queue) >= maxQueue
+	if !full {
+		q.queue = append(q.queue, a)
+	}
+	q.mu.Unlock()
+	if full {
+		q.log.Error("alert dropped: its handler is too slow", slog.String("alert", a.ID), slog.String("text", a.Text(3)))
+	}
+	q.ring()
+}
+
+func (q *alertQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.ring()
+}
+
+func (q *alertQueue) ring() {
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+// run hands over alerts until the queue is closed and empty, or ctx ends.
+func (q *alertQueue) run(ctx context.Context) {
+	for {
+		q.mu.Lock()
+		var next *Alert
+		if len(q.queue) > 0 {
+			first := q.queue[0]
+			next, q.queue = &first, q.queue[1:]
+		}
+		closed := q.closed
+		q.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			if next != nil {
+				q.log.Error("alert not handled: the monitor had to stop", slog.String("alert", next.ID), slog.String("text", next.Text(3)))
+				continue
+			}
+			if closed {
+				return
+			}
+		case next != nil:
+			q.handle(ctx, *next)
+			continue
+		case closed:
+			return
+		}
+		<-q.more // close rings too, also after ctx has ended
+	}
+}
+
+// handle calls the handler, whose panics end with the alert.
+func (q *alertQueue) handle(ctx context.Context, a Alert) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.log.Error("alert handler panicked", slog.String("alert", a.ID), slog.String("panic", short(fmt.Sprint(p))))
+		}
+	}()
+	if err := q.handler.Handle(ctx, a); err != nil {
+		q.log.Error("alert not handled", slog.String("alert", a.ID), slog.String("text", a.Text(3)), slog.Any("err", errors.Classify(err)))
+	}
+}

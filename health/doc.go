@@ -1,0 +1,46 @@
+// Package health knows how each tenant's bot does, and tells before its owner
+// notices.
+//
+//	m, err := health.New(health.Config{
+//		Store: store,
+//		Alerts: health.AlertConfig{Handlers: []health.AlertHandler{
+//			health.LogAlerts(logger),
+//			health.MessageAlerts(sendToOperators),
+//		}},
+//	})
+//	...
+//	err = m.Start(ctx)
+//	defer m.Stop(ctx)
+//
+//	m.Observe("customer-7", health.Outcome{Latency: took, Kind: errors.KindOf(err)})
+//
+//	report, found := m.Get("customer-7") // "unhealthy: the last 5 calls failed, ..."
+//	fleet := m.Fleet()
+//
+// A [Monitor] counts the outcomes of calls and makes of them a [Status]. A
+// tenant becomes worse at once and better by degrees, so that its status does
+// not flap; silence makes it neither. Package session has the observer that
+// reports every call, and a [Prober] asks after the bots that make none.
+//
+// What counts against a bot is a failure of its token, of Telegram or of the
+// way to it. A user who blocked the bot, or a bad parameter, is an answer and
+// no failure. What this program itself held back is counted apart.
+//
+// # The decision to make
+//
+// Whom to tell. Transitions are told in alerts, by group: an outage of Telegram
+// is one alert, however many bots it hits. Each transition is told once.
+//
+// # Where it is kept
+//
+// In memory, at most 1 KiB for each tenant, besides the id and the texts of
+// reasons and errors; and, with a [Store], in a database, to which each replica
+// adds what it has counted, every 5 min. Package healthtest has the suite for
+// stores.
+//
+// # What it does not do
+//
+// It does not keep a suspended bot from being used, which is package tenant's
+// Manager, nor stop calls to one that fails, which is package breaker. It keeps
+// no history: that is package usage.
+package health

@@ -1,0 +1,43 @@
+package health
+
+import (
+	"context"
+	"sync"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// Start loads what is stored, and then saves and alerts in the background,
+// until [Monitor.Stop] or until ctx ends, which ends it at once. It does not
+// wait for the store: see [Monitor.Ready]. The error, of kind [errors.Closed]
+// or [errors.Exists], says that it was stopped or started before.
+func (m *Monitor) Start(ctx context.Context) error {
+	return m.life.Start(ctx, "health monitor", func(ctx context.Context, stop <-chan struct{}) (err error) {
+		var running sync.WaitGroup
+		if m.alerts != nil {
+			running.Go(func() { m.alerts.run(ctx, stop) })
+		}
+		if m.saver != nil {
+			running.Go(func() { err = m.saver.run(ctx, m, stop) })
+		}
+		running.Wait()
+		return err
+	})
+}
+
+// Stop tells the handlers of what has not been told, saves what has not been
+// saved, and returns when nothing runs any more. When ctx ends first it gives
+// up what is left; the error then says so. A store that fails is given up
+// after a minute. It may be called many times, also without Start. The monitor
+// goes on to count.
+func (m *Monitor) Stop(ctx context.Context) error { return m.life.Stop(ctx, "health monitor") }
+
+// Ready returns nil once what is stored has been loaded, or if nothing is
+// stored; until then, an error of kind [errors.Unavailable]. What is asked of
+// the monitor before then lacks the past.
+func (m *Monitor) Ready() error {
+	if m.saver == nil || m.saver.loaded.Load() {
+		return nil
+	}
+	return &errors.Error{Kind: errors.Unavailable, Op: "load health snapshots", Err: errors.New("not loaded yet"), Delivery: errors.NotDelivered}
+}

@@ -1,0 +1,199 @@
+package health
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/tgfleet/tgfleet/health/internal/loop"
+)
+
+// saver keeps a monitor's snapshots in a store.
+type saver struct {
+	store  Store
+	every  time.Duration
+	batch  int
+	log    *slog.Logger
+	loaded atomic.Bool
+	writer string
+
+	// turn holds one token: whoever has it talks to the store and owns what
+	// follows. It is no mutex, since who waits for it obeys a context.
+	turn   chan struct{}
+	seq    uint64     // of the pending flush
+	flying []Snapshot // the pending flush, which may or may not have been applied
+
+	round uint8 // of saves; the loop's own
+}
+
+const (
+	// storeTimeout bounds one call of a store, and lastSave the last save,
+	// however often it is tried.
+	storeTimeout = 30 * time.Second
+	lastSave     = time.Minute
+)
+
+func newSaver(cfg Config) *saver {
+	s := &saver{store: cfg.Store, every: cfg.SaveEvery, batch: cfg.SaveBatch, log: cfg.Logger,
+		writer: rand.Text(), seq: 1, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
+}
+
+// take waits for the turn.
+func (s *saver) take(ctx context.Context) error {
+	select {
+	case <-s.turn:
+		return nil
+	case <-ctx.Done():
+		return loop.Ended("wait for the health store", ctx)
+	}
+}
+
+func (s *saver) give() { s.turn <- struct{}{} }
+
+// run loads what is stored and then saves, until stop is closed; then it saves
+// once more. It returns the error of that.
+func (s *saver) run(ctx context.Context, m *Monitor, stop <-chan struct{}) error {
+	if !s.load(ctx, m, stop) {
+		// What was counted can't be added to the store before it was loaded,
+		// or it would be loaded again; but it can once nothing will be.
+		return s.last(ctx, m)
+	}
+	for {
+		select {
+		case <-time.After(loop.Jitter(s.every)):
+		case <-stop:
+			return s.last(ctx, m)
+		case <-ctx.Done():
+			return loop.Ended("save health snapshots", ctx)
+		}
+		_ = s.save(ctx, m, stop) // was logged
+	}
+}
+
+// last saves all that is not saved yet, for as long as ctx lets it.
+func (s *saver) last(ctx context.Context, m *Monitor) error {
+	ctx, cancel := context.WithTimeout(ctx, lastSave)
+	defer cancel()
+	return s.save(ctx, m, nil)
+}
+
+// load takes in all that is stored. It reports whether it came to the end.
+func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool {
+	after, n := "", 0
+	for {
+		var page []Snapshot
+		ok := loop.Retry(ctx, stop, s.log, "load health snapshots", func() (err error) {
+			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+			defer cancel()
+			page, err = s.store.Load(ctx, after, DefaultLimit)
+			return err
+		})
+		if !ok {
+			return false
+		}
+		if len(page) == 0 {
+			s.loaded.Store(true)
+			s.log.Info("health snapshots loaded", slog.Int("tenants", n))
+			return true
+		}
+		for _, snap := range page {
+			m.restore(snap)
+		}
+		n += len(page)
+		after = page[len(page)-1].Tenant
+	}
+}
+
+// save saves what has changed, in batches, each of which is tried until it
+// succeeds, stop is closed or ctx ends.
+func (s *saver) save(ctx context.Context, m *Monitor, stop <-chan struct{}) error {
+	if s.round++; s.round == 0 {
+		s.round = 1
+	}
+	at, done := 0, false
+	for !done {
+		var err error
+		ok := loop.Retry(ctx, stop, s.log, "save health snapshots", func() error {
+			at, done, err = s.saveBatch(ctx, m, at)
+			return err
+		})
+		if !ok {
+			return err
+		}
+	}
+	return nil
+}
+
+// saveBatch saves the batch that was not saved before, or else the next one.
+// Between two batches others have their turn.
+func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, done bool, err error) {
+	if err := s.take(ctx); err != nil {
+		return at, false, err
+	}
+	defer s.give()
+	if s.flying == nil {
+		s.flying, at = m.changed(at, s.batch, s.round)
+		if len(s.flying) == 0 {
+			s.flying = nil
+			return at, true, nil
+		}
+	}
+	if err := s.merge(ctx); err != nil {
+		return at, false, err
+	}
+	s.flying = nil
+	s.seq++
+	return at, false, nil
+}
+
+func (s *saver) merge(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.store.Merge(ctx, Flush{Writer: s.writer, Seq: s.seq}, s.flying)
+}
+
+// changed takes a batch of snapshots from the shard with number at on, and
+// returns which shard to go on with. It leaves out those that this round of
+// saves has had already, or a busy fleet's save would never end.
+func (m *Monitor) changed(at, most int, round uint8) ([]Snapshot, int) {
+	var list []Snapshot
+	for ; at < shardCount; at++ {
+		sh := &m.shards[at]
+		sh.mu.Lock()
+		for tenant, s := range sh.tenants {
+			if !s.dirty || s.round == round {
+				continue
+			}
+			if len(list) == most {
+				sh.mu.Unlock()
+				return list, at
+			}
+			s.round = round
+			list = append(list, m.take(tenant, s))
+		}
+		sh.mu.Unlock()
+	}
+	return list, at
+}
+
+// forget removes a tenant from the store and from what is on its way there.
+func (s *saver) forget(ctx context.Context, tenant string) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.give()
+	if s.flying != nil {
+		s.flying = slices.DeleteFunc(s.flying, func(snap Snapshot) bool { return snap.Tenant == tenant })
+		if len(s.flying) == 0 {
+			// It may have been applied, so its number is not for another one.
+			s.flying = nil
+			s.seq++
+		}
+	}
+	return s.store.Delete(ctx, tenant)
+}

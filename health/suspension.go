@@ -1,0 +1,61 @@
+package health
+
+import "time"
+
+// Suspension is the last decision on whether a tenant may be used.
+type Suspension struct {
+	// Suspended says whether it is switched off.
+	Suspended bool `json:"suspended"`
+	// Quarantine says that Telegram no longer accepts the token, and nobody
+	// here decided.
+	Quarantine bool `json:"quarantine,omitempty"`
+	// Reason is why, in words for the operator; at most [MaxTextLen] bytes of
+	// it are kept.
+	Reason string `json:"reason,omitempty"`
+	// At is when it was decided.
+	At time.Time `json:"at"`
+}
+
+// Suspend marks a tenant as switched off, until [Monitor.Resume], also after
+// restarts. It only says so: it is package tenant's Manager that keeps the bot
+// from being used. Other replicas learn of it when they start, or by being told
+// as well.
+func (m *Monitor) Suspend(tenant, reason string) {
+	m.decide(tenant, Suspension{Suspended: true, Reason: short(reason)})
+}
+
+// Quarantine marks a tenant as switched off because Telegram no longer accepts
+// its token.
+func (m *Monitor) Quarantine(tenant, reason string) {
+	m.decide(tenant, Suspension{Suspended: true, Quarantine: true, Reason: short(reason)})
+}
+
+// Resume ends a suspension or quarantine. The tenant begins anew: healthy, and
+// with nothing held against it, since what failed was with the old token or
+// for the old reason.
+func (m *Monitor) Resume(tenant string) { m.decide(tenant, Suspension{}) }
+
+func (m *Monitor) decide(tenant string, d Suspension) {
+	now := m.now()
+	d.At = m.wall(now).UTC()
+	m.with(tenant, func(sh *shard, s *state) {
+		if !d.Suspended {
+			if s.suspended() == nil {
+				return
+			}
+			s.forgive()
+		}
+		s.more().suspension, s.dirty = &d, true
+		m.settle(sh, tenant, s, now)
+	})
+}
+
+// forgive drops what speaks against a tenant.
+func (s *state) forgive() {
+	s.streak = 0
+	s.short, s.long = window[uint16]{at: s.short.at}, window[uint32]{at: s.long.at}
+	if s.rare != nil {
+		s.rare.conflicts = 0
+		s.rare.webhook.grown, s.rare.webhook.fails = 0, false
+	}
+}

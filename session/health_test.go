@@ -1,0 +1,175 @@
+package session_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/PaulSonOfLars/gotgbot/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
+	"github.com/tgfleet/tgfleet/session"
+)
+
+func newMonitor(t testing.TB) *health.Monitor {
+	m, err := health.New(health.Config{})
+	require.NoError(t, err)
+	return m
+}
+
+func newRecorder(t testing.TB) (*usage.Recorder, *usage.MemoryStore) {
+	store := usage.NewMemoryStore()
+	r, err := usage.New(usage.Config{Store: store})
+	require.NoError(t, err)
+	return r, store
+}
+
+func TestHealthAndUsageHearOfEveryAttempt(t *testing.T) {
+	monitor := newMonitor(t)
+	recorder, store := newRecorder(t)
+	answers := map[string]http.RoundTripper{
+		"sendMessage": answering(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 35","parameters":{"retry_after":35}}`),
+		"getMe":       answering(200, `{"ok":true,"result":{"id":987654321,"is_bot":true,"first_name":"Shop"}}`),
+		"getUpdates":  answering(409, `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request"}`),
+	}
+	s := newSession(t, session.Config{
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			for method, transport := range answers {
+				if len(r.URL.Path) >= len(method) && r.URL.Path[len(r.URL.Path)-len(method):] == method {
+					return transport.RoundTrip(r)
+				}
+			}
+			panic(r.URL.Path)
+		}),
+		Middleware: []session.Middleware{session.Observe(session.Observers(session.HealthObserver(monitor), nil, session.UsageObserver(recorder)))},
+	})
+	bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
+	ctx := t.Context()
+	_, err := bot.SendMessageWithContext(ctx, -100123, "hello", nil)
+	require.ErrorIs(t, err, errors.RateLimited)
+	_, err = bot.GetMeWithContext(ctx, nil)
+	require.NoError(t, err)
+	for range 3 {
+		_, err = bot.GetUpdatesWithContext(ctx, nil)
+		require.ErrorIs(t, err, errors.Conflict)
+	}
+	r, found := monitor.Get("shop")
+	require.True(t, found)
+	assert.EqualValues(t, 5, r.Requests)
+	assert.EqualValues(t, 4, r.Failures)
+	assert.WithinDuration(t, time.Now().Add(35*time.Second), r.RateLimitedUntil, 5*time.Second)
+	assert.Equal(t, health.Degraded, r.Status)
+
+	require.NoError(t, recorder.Flush(ctx))
+	rollups, err := store.Range(ctx, "shop", time.Now().Add(-2*time.Hour), time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	var total usage.Rollup
+	for i := range rollups {
+		total.Merge(&rollups[i])
+	}
+	assert.EqualValues(t, 5, total.Requests)
+	assert.EqualValues(t, 2, total.Timed, "long polls have no latency")
+	assert.Equal(t, usage.Chat{ID: -100123}, total.Top.Chats(1)[0].Chat)
+}
+
+func TestACallersHasteIsNoFailureOfTheBot(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		wait     func(context.Context) (context.Context, context.CancelFunc)
+		failures int
+	}{
+		{"who gives up", func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(8*time.Second, cancel)
+			return ctx, cancel
+		}, 0},
+		{"who waits for a moment", func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Second)
+		}, 0},
+		{"who waits for long enough", func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 8*time.Second)
+		}, 1},
+		{"who waits for as long as the session does", func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithCancel(ctx)
+		}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				monitor := newMonitor(t)
+				s := newSession(t, session.Config{
+					Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+						<-r.Context().Done()
+						return nil, r.Context().Err()
+					}),
+					Middleware: []session.Middleware{session.Observe(session.HealthObserver(monitor))},
+				})
+				ctx, cancel := c.wait(t.Context())
+				defer cancel()
+				_, err := s.Bot("shop", mustToken(t, canary), gotgbot.User{}).GetMeWithContext(ctx, nil)
+				require.Error(t, err)
+				r, _ := monitor.Get("shop")
+				assert.EqualValues(t, c.failures, r.Failures)
+			})
+		})
+	}
+}
+
+func TestRefusalsAreToldOfOnceAndApart(t *testing.T) {
+	monitor := newMonitor(t)
+	refuse := errors.Throttled
+	s := newSession(t, session.Config{
+		Transport: answering(200, `{"ok":true,"result":true}`),
+		Middleware: []session.Middleware{
+			session.ObserveRefusals(session.HealthObserver(monitor)),
+			func(next session.Invoker) session.Invoker {
+				return session.InvokerFunc(func(ctx context.Context, call *session.Call) (json.RawMessage, error) {
+					if refuse != errors.None {
+						return nil, &errors.Error{Kind: refuse, Op: call.Method}
+					}
+					return next.Invoke(ctx, call)
+				})
+			},
+			session.Observe(session.HealthObserver(monitor)),
+		},
+	})
+	client := s.Client("shop")
+	for _, refuse = range []errors.Kind{errors.Throttled, errors.BreakerOpen, errors.None, errors.BadRequest} {
+		_, _ = client.RequestWithContext(t.Context(), canary, "getMe", nil, nil)
+	}
+	r, _ := monitor.Get("shop")
+	assert.EqualValues(t, 2, r.Refused)
+	assert.EqualValues(t, 1, r.Requests)
+}
+
+// BenchmarkCallWatched is BenchmarkCall with health and usage attached.
+func BenchmarkCallWatched(b *testing.B) {
+	send := func(b *testing.B, bot *gotgbot.Bot) {
+		opts := &gotgbot.SendMessageOpts{ParseMode: "HTML", ReplyMarkup: gotgbot.InlineKeyboardMarkup{
+			InlineKeyboard: [][]gotgbot.InlineKeyboardButton{{{Text: "Buy", CallbackData: "buy"}}},
+		}}
+		ctx := context.Background()
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := bot.SendMessageWithContext(ctx, 42, "hello, world", opts); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("gotgbot", func(b *testing.B) {
+		send(b, bareBot(b, http.Client{Transport: newMemoryWire()}, ""))
+	})
+	b.Run("tgfleet", func(b *testing.B) {
+		recorder, _ := newRecorder(b)
+		send(b, fleetBot(b, session.Config{
+			Transport: newMemoryWire(),
+			Middleware: []session.Middleware{
+				session.Observe(session.Observers(session.HealthObserver(newMonitor(b)), session.UsageObserver(recorder)))},
+		}))
+	})
+}
