@@ -209,6 +209,9 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	if r.Status != Active {
 		return nil, fail("open tenant", id, errors.Suspended, fmt.Errorf("tenant is %v", r.Status))
 	}
+	if r.TokenErr != nil {
+		return nil, fail("open tenant", id, errors.Internal, r.TokenErr)
+	}
 	if err := p.limit(id, r.Limits); err != nil {
 		return nil, err
 	}
