@@ -38,6 +38,7 @@ type Manager struct {
 	pool    *Pool
 	cfg     ManagerConfig
 	log     *slog.Logger
+	watcher watcher
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A

@@ -64,6 +64,7 @@ type Pool struct {
 	core    *pool.Pool[*Tenant]
 	session *session.Session
 	store   Store
+	loader  loader
 	hooks   []Hook
 	limiter Limiter
 	log     *slog.Logger
@@ -119,7 +120,7 @@ func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Pool{session: s, store: store, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
+	p := &Pool{session: s, store: store, loader: loader{store: store}, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
 	p.core = pool.New(pool.Config[*Tenant]{
 		Open:           p.open,
 		Close:          p.end,
@@ -174,9 +175,11 @@ func (p *Pool) Evict(id string) { p.core.Evict(id, false) }
 // closed although in use, and ctx's error is returned. Close may be called
 // more than once; each call waits.
 func (p *Pool) Close(ctx context.Context) error {
-	if err := p.core.Close(ctx); err != nil {
+	err := p.core.Close(ctx)
+	if err != nil {
 		return fail("close pool", "", errors.KindOf(ctx.Err()), err)
 	}
+	p.loader.wait()
 	return nil
 }
 
@@ -202,7 +205,11 @@ type Stats struct {
 func (p *Pool) Stats() Stats { return Stats(p.core.Stats()) }
 
 func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
-	r, err := p.store.Get(ctx, id)
+	if checkID(id) != nil {
+		// No store has it, and not every one can be asked for it.
+		return nil, fail("open tenant", "", errors.NotFound, nil)
+	}
+	r, err := p.loader.load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
