@@ -14,6 +14,8 @@ import "context"
 // connection broke while a change was being committed ([errors.Canceled],
 // [errors.Timeout], [errors.StoreUnavailable]), it may have been made, in whole.
 //
+// An id that no record can have is nobody's, and not an error of its own.
+//
 // A store outside this process seals Token.Reveal() before it writes it, with
 // package seal. Where a token can't be unsealed, the record comes without it
 // and says why in TokenErr: a key that is missing hides no tenant.

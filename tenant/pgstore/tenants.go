@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,7 +85,11 @@ func newTenants(db *DB) *Tenants {
 
 // Get implements [tenant.Store].
 func (s *Tenants) Get(ctx context.Context, id string) (tenant.Record, error) {
-	return s.one(ctx, "get tenant", id, s.get, id)
+	const op = "get tenant"
+	if !sqlstore.Storable(id) { // which the server would refuse to read
+		return tenant.Record{}, missed(op, "", false)
+	}
+	return s.one(ctx, op, id, s.get, id)
 }
 
 // ByBot implements [tenant.Store].
@@ -103,6 +108,7 @@ func (s *Tenants) one(ctx context.Context, op, id, sql string, arg any) (tenant.
 
 // GetMany implements [tenant.Store], in one query.
 func (s *Tenants) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !sqlstore.Storable(id) })
 	all, err := s.many(ctx, "get tenants", s.getMany, ids)
 	if err != nil {
 		return nil, err
@@ -118,6 +124,11 @@ func (s *Tenants) GetMany(ctx context.Context, ids []string) (map[string]tenant.
 func (s *Tenants) List(ctx context.Context, f tenant.Filter) ([]tenant.Record, error) {
 	if f.Limit <= 0 {
 		f.Limit = tenant.DefaultLimit
+	}
+	for _, text := range append([]string{f.After}, f.Health...) {
+		if !sqlstore.Storable(text) {
+			return nil, sqlstore.Fail("list tenants", "", errors.BadRequest, errors.New("filter is not UTF-8 or has a NUL"))
+		}
 	}
 	var status, health []string // nil is NULL
 	for _, s := range f.Status {
@@ -258,6 +269,9 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 	if err := sqlstore.CheckLog(log); err != nil {
 		return err
 	}
+	if !sqlstore.Storable(id) {
+		return missed(op, "", false)
+	}
 	var found bool
 	var botID *int64
 	err := s.db.change(ctx, func() error {
@@ -279,7 +293,9 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 	}
 	ids, values := make([]string, 0, len(health)), make([]string, 0, len(health))
 	for id, h := range health {
-		ids, values = append(ids, id), append(values, h)
+		if sqlstore.Storable(id) {
+			ids, values = append(ids, id), append(values, h)
+		}
 	}
 	if len(ids) == 0 && ctx.Err() == nil {
 		return nil
@@ -295,6 +311,9 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.Entry, err error) {
 	if f.Limit <= 0 {
 		f.Limit = tenant.DefaultLimit
+	}
+	if !sqlstore.Storable(f.Tenant) {
+		return nil, nil
 	}
 	err = s.db.read(ctx, func() error {
 		page = nil

@@ -95,6 +95,29 @@ func (s suite) records(t *testing.T) {
 		assert.ErrorIs(t, err, errors.BadRequest)
 	})
 	t.Run("errors have their kinds", s.kinds)
+	t.Run("an id that no record can have is nobody's", func(t *testing.T) {
+		store := s.Open(t, s.ring)
+		put(t, store, Record(t, "a", 1))
+		for _, id := range []string{"", "a\x00", "a\xff", strings.Repeat("x", 10_000), "a\n"} {
+			_, err := store.Get(t.Context(), id)
+			assert.ErrorIs(t, err, errors.NotFound)
+			assert.ErrorIs(t, store.Delete(t.Context(), id, 1), errors.NotFound)
+			many, err := store.GetMany(t.Context(), []string{id, "a"})
+			assert.NoError(t, err)
+			assert.Len(t, many, 1)
+			assert.NoError(t, store.SetHealth(t.Context(), map[string]string{id: "up", "a": "down"}))
+			if id != "" {
+				log, err := store.Log(t.Context(), tenant.LogFilter{Tenant: id})
+				assert.NoError(t, err)
+				assert.Empty(t, log)
+			}
+			for _, f := range []tenant.Filter{{After: id}, {Health: []string{id}}} {
+				if _, err := store.List(t.Context(), f); err != nil {
+					assert.ErrorIs(t, err, errors.BadRequest)
+				}
+			}
+		}
+	})
 	t.Run("a tenant may move to another bot", func(t *testing.T) {
 		store := s.Open(t, s.ring)
 		a := put(t, store, Record(t, "a", 1))

@@ -53,10 +53,14 @@ func CheckLog(log []tenant.Entry) error {
 	return nil
 }
 
+// Storable reports whether every database takes a text: PostgreSQL has no NUL,
+// and no text that is not UTF-8.
+func Storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
+
 // CheckHealth refuses words that no store takes.
 func CheckHealth(health map[string]string) error {
 	for id, h := range health {
-		if !utf8.ValidString(h) || strings.IndexByte(h, 0) >= 0 {
+		if !Storable(h) {
 			return Fail("set health", id, errors.BadRequest, errors.New("health is not UTF-8 or has a NUL"))
 		}
 	}
