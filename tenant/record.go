@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"maps"
+	"math"
 	"strings"
 	"time"
 	"unicode"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 )
 
@@ -63,11 +65,17 @@ func (r Record) Clone() Record {
 }
 
 // Normal returns the record as stores keep it: a copy whose times are in UTC
-// and cut to microseconds, without empty metadata.
+// and cut to microseconds, without empty metadata, and with a number for limits
+// that are infinite, since JSON has none.
 func (r Record) Normal() Record {
 	r = r.Clone()
 	if len(r.Metadata) == 0 {
 		r.Metadata = nil
+	}
+	for _, l := range []*ratelimit.Limit{&r.Limits.Bot, &r.Limits.Paid, &r.Limits.Private, &r.Limits.Group} {
+		if math.IsInf(l.Rate, 1) {
+			l.Rate = ratelimit.Unlimited.Rate
+		}
 	}
 	r.CreatedAt = r.CreatedAt.UTC().Truncate(time.Microsecond)
 	r.UpdatedAt = r.UpdatedAt.UTC().Truncate(time.Microsecond)

@@ -6,12 +6,10 @@ package sqlstore
 import (
 	"context"
 	"encoding/json"
-	"math"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/tgfleet/tgfleet/errors"
-	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/seal"
@@ -93,11 +91,6 @@ func Unseal(keys *seal.Ring, r *tenant.Record, sealed []byte) {
 func Limits(l session.Limits) (string, error) {
 	if l.IsZero() {
 		return "", nil
-	}
-	for _, rate := range []*ratelimit.Limit{&l.Bot, &l.Paid, &l.Private, &l.Group} {
-		if math.IsInf(rate.Rate, 1) {
-			rate.Rate = ratelimit.Unlimited.Rate // JSON has no infinity
-		}
 	}
 	b, err := json.Marshal(l)
 	return string(b), err
