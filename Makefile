@@ -12,6 +12,7 @@ check:
 bench:
 	go test ./session -run '^$$' -bench 'Call|FirstCalls|Upload'
 	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
+	go test ./tenant/seal ./tenant/sqlitestore ./tenant/pgstore -run '^$$' -bench .
 
 demo:
 	go run ./examples/server -demo -for 10s

@@ -15,12 +15,14 @@ import (
 // up asks a few dozen times and not ten thousand, and a single open waits for
 // nothing.
 //
-// What it reads was always stored after the open asked for it, so an eviction
-// meanwhile finds the open and undoes it. A cache would have to be told.
+// What it reads was stored after the open asked for it, so an eviction
+// meanwhile finds the open and undoes it. The exception is what [Pool.Warm]
+// reads ahead, which every eviction is told to drop.
 type loader struct {
 	store Store
 
 	mu      sync.Mutex // guards what follows
+	ahead   map[string]*readAhead
 	queue   []*wanted
 	queries int       // under way
 	since   time.Time // when the latest began
@@ -56,6 +58,11 @@ const (
 func (l *loader) load(ctx context.Context, id string) (Record, error) {
 	w := &wanted{id: id, done: make(chan struct{})}
 	l.mu.Lock()
+	if a := l.ahead[id]; a != nil && a.read {
+		delete(l.ahead, id)
+		l.mu.Unlock()
+		return a.record, a.err
+	}
 	l.queue = append(l.queue, w)
 	if l.queries == 0 || l.queries < maxQueries && time.Since(l.since) > hangs {
 		l.queries++
@@ -165,6 +172,63 @@ func (l *loader) read(ctx context.Context, all []*wanted) {
 		}
 		close(w.done)
 	}
+}
+
+// readAhead is the record of a tenant that will be opened in a moment.
+type readAhead struct {
+	record Record
+	err    error
+	read   bool
+}
+
+// prefetch reads the records of tenants that are about to be opened, in one
+// query. Whatever is dropped from now on, be it before the answer is here,
+// counts for nothing. The caller forgets them once they are open.
+func (l *loader) prefetch(ctx context.Context, ids []string) error {
+	l.mu.Lock()
+	if l.ahead == nil {
+		l.ahead = make(map[string]*readAhead)
+	}
+	mine := make(map[string]*readAhead, len(ids))
+	for _, id := range ids {
+		mine[id] = &readAhead{}
+		l.ahead[id] = mine[id]
+	}
+	l.mu.Unlock()
+	found, err := l.store.GetMany(ctx, ids)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, a := range mine {
+		if l.ahead[id] != a {
+			continue // dropped
+		}
+		if err != nil {
+			delete(l.ahead, id)
+			continue
+		}
+		var ok bool
+		if a.record, ok = found[id]; !ok {
+			a.err = fail("get tenant", id, errors.NotFound, nil)
+		}
+		a.read = true
+	}
+	return err
+}
+
+// drop forgets what was read ahead of tenants.
+func (l *loader) drop(ids ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		delete(l.ahead, id)
+	}
+}
+
+// dropAll forgets all that was read ahead.
+func (l *loader) dropAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.ahead)
 }
 
 // wait waits for what is under way, which ends since nobody waits for it.

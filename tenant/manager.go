@@ -225,7 +225,7 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 	}
 	if !changed {
 		// It may have been stored by a call that failed before it came here.
-		m.pool.core.Evict(id, true)
+		m.pool.evict(id, true)
 		return r, nil
 	}
 	m.changed(ctx, "tenant suspended", r, true)
@@ -373,13 +373,13 @@ func (m *Manager) doubtful(id string, err error) {
 	switch errors.KindOf(err) {
 	case errors.NotFound, errors.Exists, errors.TokenTaken, errors.BadRequest:
 	default:
-		m.pool.core.Evict(id, false)
+		m.pool.evict(id, false)
 	}
 }
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.core.Evict(r.ID, abort)
+	m.pool.evict(r.ID, abort)
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
 

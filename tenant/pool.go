@@ -168,7 +168,14 @@ func (p *Pool) Acquire(ctx context.Context, id string) (Lease, error) {
 
 // Evict closes a tenant's bot: at once when it is not in use, else with its
 // last lease. The next Acquire opens it anew, from what is stored then.
-func (p *Pool) Evict(id string) { p.core.Evict(id, false) }
+func (p *Pool) Evict(id string) { p.evict(id, false) }
+
+// evict ends a tenant's instance, an open that is under way and what was read
+// for one to come, in the order in which none of them escapes.
+func (p *Pool) evict(id string, abort bool) {
+	p.loader.drop(id)
+	p.core.Evict(id, abort)
+}
 
 // Close ends the pool: no new leases, those out are waited for, then every bot
 // is closed. When ctx ends first, the leases' contexts end, the bots are

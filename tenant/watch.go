@@ -112,7 +112,7 @@ func (m *Manager) heard(c Change) {
 	if found && !opening && c.Version != 0 && t.Record.Version == c.Version {
 		return
 	}
-	m.pool.core.Evict(c.ID, c.Version == 0 || c.Status == Suspended)
+	m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
 	if c.Version == 0 {
 		_ = m.pool.limit(c.ID, session.Limits{}) // zero limits are always right
 	}
@@ -120,6 +120,7 @@ func (m *Manager) heard(c Change) {
 
 // recheck compares all that is open with what is stored.
 func (m *Manager) recheck(ctx context.Context) {
+	m.pool.loader.dropAll()
 	ids := m.pool.core.Keys()
 	wait := firstRewatch
 	for len(ids) > 0 {
@@ -155,5 +156,5 @@ func (m *Manager) compare(id string, stored map[string]Record) {
 		(r.TokenErr != nil || r.Token.Equal(t.Record.Token)) {
 		return
 	}
-	m.pool.core.Evict(id, !there || r.Status == Suspended)
+	m.pool.evict(id, !there || r.Status == Suspended)
 }
