@@ -16,6 +16,7 @@ func TestTheCoreDependsOnFewModules(t *testing.T) {
 	allowed := map[string]bool{
 		"github.com/PaulSonOfLars/gotgbot/v2":     true,
 		"github.com/hashicorp/golang-lru/v2":      true,
+		"github.com/sethvargo/go-retry":           true,
 		"golang.org/x/time":                       true,
 		"github.com/realclientip/realclientip-go": true,
 		"github.com/rs/dnscache":                  true,

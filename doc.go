@@ -11,6 +11,22 @@
 //	s, err := session.New(session.Config{})
 //	bot, err := gotgbot.NewBot(token, &gotgbot.BotOpts{BotClient: s.Client("me")})
 //
+// # A guard before Telegram
+//
+// A Guard is the part of that chain that keeps calls safe. It holds them back
+// so that Telegram need not refuse them, fairly among the bots; it stops
+// calling what fails; it makes a call again where that helps, and never so
+// that a message comes twice:
+//
+//	guard, err := session.NewGuard(session.GuardConfig{})
+//	s, err := session.New(session.Config{Middleware: guard.Middleware()})
+//
+// What it is made of knows nothing of Telegram, and is useful by itself:
+// [github.com/tgfleet/tgfleet/ratelimit] has buckets and the fair scheduler,
+// [github.com/tgfleet/tgfleet/ratelimit/httplimit] limits HTTP clients by
+// address, [github.com/tgfleet/tgfleet/breaker] has circuit breakers and
+// [github.com/tgfleet/tgfleet/retry] back-off, bounds and budgets.
+//
 // # Tenants
 //
 // Package [github.com/tgfleet/tgfleet/tenant] knows whose bot is whose. Its

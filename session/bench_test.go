@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 )
 
@@ -65,8 +67,27 @@ func fleetBot(b testing.TB, cfg session.Config) *gotgbot.Bot {
 	return s.Bot("shop", token, gotgbot.User{})
 }
 
+// wide are limits that are kept and bind nobody.
+func wide() session.GuardConfig {
+	limit := ratelimit.Limit{Rate: 1e9, Burst: 1 << 30}
+	return session.GuardConfig{Limit: session.LimitConfig{
+		Default: session.Limits{Bot: limit, Paid: limit, Private: limit, Group: limit},
+		Total:   limit,
+
+		ColdStarts: []ratelimit.Limit{},
+	}}
+}
+
+func newGuard(b testing.TB, cfg session.GuardConfig) *session.Guard {
+	g, err := session.NewGuard(cfg)
+	require.NoError(b, err)
+	b.Cleanup(g.Close)
+	return g
+}
+
 // BenchmarkCall is one sendMessage through an in-memory wire: gotgbot's own
-// client against a session with its observer.
+// client against a session with the whole chain: retry, limits, breakers and an
+// observer.
 func BenchmarkCall(b *testing.B) {
 	send := func(b *testing.B, bot *gotgbot.Bot) {
 		opts := &gotgbot.SendMessageOpts{ParseMode: "HTML", ReplyMarkup: gotgbot.InlineKeyboardMarkup{
@@ -85,12 +106,42 @@ func BenchmarkCall(b *testing.B) {
 	})
 	b.Run("tgfleet", func(b *testing.B) {
 		var calls int
+		observe := session.Observe(session.ObserverFunc(func(context.Context, session.Observation) { calls++ }))
 		send(b, fleetBot(b, session.Config{
-			Transport: newMemoryWire(),
-			Middleware: []session.Middleware{session.Observe(session.ObserverFunc(
-				func(context.Context, session.Observation) { calls++ }))},
+			Transport:  newMemoryWire(),
+			Middleware: append(newGuard(b, wide()).Middleware(), observe),
 		}))
 	})
+}
+
+// BenchmarkAdmission is what the guard adds to a call: retry, three levels of
+// limits and two breakers, for one bot and for 10,000 in no order.
+func BenchmarkAdmission(b *testing.B) {
+	for _, bots := range []int{1, 10_000} {
+		b.Run(fmt.Sprintf("bots=%d", bots), func(b *testing.B) {
+			done := session.InvokerFunc(func(context.Context, *session.Call) (json.RawMessage, error) { return nil, nil })
+			chain := session.Chain(done, newGuard(b, wide()).Middleware()...)
+			ctx := context.Background()
+			calls := make([]session.Call, bots)
+			for i := range calls {
+				calls[i] = session.Call{Key: fmt.Sprintf("tenant-%d", i), Method: "sendMessage", Chat: session.ChatID{ID: int64(i + 1)}, Attempt: 1}
+			}
+			i := 0
+			send := func() {
+				i = (i + 7919) % bots
+				if _, err := chain.Invoke(ctx, &calls[i]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range bots {
+				send()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				send()
+			}
+		})
+	}
 }
 
 // BenchmarkFirstCalls is what 100 bots cost until each has made its first

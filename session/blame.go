@@ -45,6 +45,15 @@ const (
 	maxSuspects = 10_000
 )
 
+// clock returns the time for a call that begins. While there are no refusals
+// it is zero, before all that are to come, so that the clock need not be read.
+func (b *blame) clock() time.Time {
+	if b.suspects.Load() == 0 {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
 // refused notes a 429 and returns its scope.
 func (b *blame) refused(key string, chat ChatID, now time.Time) errors.Scope {
 	b.mu.Lock()

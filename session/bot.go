@@ -32,7 +32,7 @@ func (s *Session) NewBot(ctx context.Context, key string, token Token) (*gotgbot
 		return nil, &errors.Error{Kind: errors.InvalidToken, Op: "getMe", Key: key, Err: errors.New("zero token")}
 	}
 	bot := s.Bot(key, token, gotgbot.User{})
-	user, err := bot.GetMeWithContext(ctx, nil)
+	user, err := bot.GetMeWithContext(findingOut(ctx), nil)
 	if err != nil {
 		return nil, s.typed("getMe", key, err)
 	}

@@ -1,11 +1,26 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
 )
+
+type repeatableKey struct{}
+
+// Repeatable marks the calls of a context as ones that may be carried out
+// twice, whatever their methods are: a message that may come twice rather than
+// not at all.
+func Repeatable(ctx context.Context) context.Context {
+	return context.WithValue(ctx, repeatableKey{}, true)
+}
+
+func isRepeatable(ctx context.Context) bool {
+	marked, _ := ctx.Value(repeatableKey{}).(bool)
+	return marked
+}
 
 // Call is one call of a Bot API method on its way through the chain. Its body
 // was encoded before the chain began, so no middleware can change what is
@@ -31,11 +46,19 @@ type Call struct {
 	body    *body
 	timeout time.Duration // of one attempt; 0 is none
 	ticket  uint64        // its place in the limiter's queue, once it had one
+
+	repeatable bool // the caller says so
 }
 
 // Rewindable reports whether the call's body can be sent more than once. It is
 // false for an upload from a reader that can't seek: the first attempt eats it.
 func (c *Call) Rewindable() bool { return c.body.rewindable() }
+
+// Repeatable reports whether the call may be carried out twice: its method does
+// the same then as once, or the caller has said so with [Repeatable]. A call
+// that is not repeatable, and may have been carried out, fails with
+// [errors.OutcomeUnknown].
+func (c *Call) Repeatable() bool { return c.repeatable || effectOf(c.Method) != once }
 
 // Next returns a copy of the call for the next attempt.
 func (c *Call) Next() *Call {

@@ -52,6 +52,7 @@ func (c Client) RequestWithContext(ctx context.Context, token, method string, pa
 	if err != nil {
 		return nil, err
 	}
+	call.repeatable = isRepeatable(ctx)
 	ctx, end, err := c.session.begin(ctx, call.Method, call.Key)
 	if err != nil {
 		return nil, err

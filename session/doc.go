@@ -29,6 +29,23 @@
 // and ends at the wire, which sends it, bounds its time and reads the reply.
 // A [Middleware] may refuse, delay, repeat or watch; [Observe] watches.
 //
+// # A guard
+//
+// [Guard] is the chain that most services want. It keeps to Telegram's limits
+// and shares fairly what binds several bots together ([Limit]), stops calling
+// what fails ([Break]), and makes a call again where that helps and is safe
+// ([Retry]):
+//
+//	guard, err := session.NewGuard(session.GuardConfig{})
+//	...
+//	defer guard.Close()
+//	s, err := session.New(session.Config{Middleware: guard.Middleware()})
+//
+// Calls then wait for their turn, as long as their context lets them and a
+// minute at most. [Bulk] marks those that may wait behind others, such as a
+// newsletter's, and [Repeatable] messages that may come twice rather than not
+// at all.
+//
 // # Errors
 //
 // Every error is an [errors.Error] with a kind. One that Telegram answered
@@ -46,6 +63,6 @@
 //
 // # What it does not do
 //
-// It does not limit, retry or break circuits by itself: those are middlewares.
-// It does not receive updates other than by a getUpdates that is called.
+// Without a [Guard], or the middlewares that it is made of, it neither limits
+// nor repeats calls. It does not receive updates other than by a getUpdates that is called.
 package session

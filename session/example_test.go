@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
 )
@@ -57,6 +59,58 @@ func ExampleSession_Client() {
 	bot, err := gotgbot.NewBot(token, &gotgbot.BotOpts{BotClient: s.Client("old")})
 	fmt.Println(bot.Username, err)
 	// Output: old_bot <nil>
+}
+
+// A guard keeps to Telegram's limits and repeats what may be repeated. The bot
+// of a busy shop has limits of its own.
+func ExampleNewGuard() {
+	srv := bottest.New(bottest.Config{})
+	defer srv.Close()
+	guard, err := session.NewGuard(session.GuardConfig{
+		Limit: session.LimitConfig{Total: ratelimit.Per(25, time.Second)},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer guard.Close()
+	s, err := session.New(session.Config{Transport: srv.Transport(), Middleware: guard.Middleware()})
+	if err != nil {
+		panic(err)
+	}
+	defer s.Close(context.Background())
+	if err := guard.Limiter.SetTenant("shop", session.Limits{Weight: 3, Concurrent: 20}); err != nil {
+		panic(err)
+	}
+
+	token, _ := session.ParseToken(srv.NewBot("shop_bot").Token())
+	srv.Fail(bottest.Fault{Do: bottest.Restart500(), Times: 1})
+	bot, err := s.NewBot(context.Background(), "shop", token) // a second later
+	fmt.Println(bot.Username, err)
+	// Output: shop_bot <nil>
+}
+
+// A newsletter waits behind what the bot answers to people.
+func ExampleBulk() {
+	newsletter := func(ctx context.Context, bot *gotgbot.Bot, readers []int64, text string) error {
+		ctx = session.Bulk(ctx)
+		for _, reader := range readers {
+			_, err := bot.SendMessageWithContext(ctx, reader, text, nil)
+			if err != nil && !errors.Is(err, errors.Blocked) {
+				return err
+			}
+		}
+		return nil
+	}
+	srv := bottest.New(bottest.Config{})
+	defer srv.Close()
+	s, _ := session.New(session.Config{Transport: srv.Transport()})
+	defer s.Close(context.Background())
+	account, ann := srv.NewBot("news_bot"), srv.NewUser("Ann")
+	ann.Start(account, "")
+	token, _ := session.ParseToken(account.Token())
+	bot := s.Bot("news", token, gotgbot.User{})
+	fmt.Println(newsletter(context.Background(), bot, []int64{ann.ID}, "what is new"))
+	// Output: <nil>
 }
 
 // A middleware that refuses calls in a maintenance window.

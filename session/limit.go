@@ -42,6 +42,10 @@ type LimitConfig struct {
 	// 100,000 and 10,000.
 	MaxWaiting, MaxWaitingPerBot int
 
+	// Breakers are those of [Break]: a call that they refuse, and will for some
+	// time, does not wait for its turn. Nil asks nobody.
+	Breakers *Breakers
+
 	// OnMigrate hears of a group that became a supergroup with another id, on
 	// the goroutine of the call that was told so. Nil hears nothing.
 	OnMigrate func(ctx context.Context, key string, from, to int64)
@@ -60,6 +64,7 @@ type Limiter struct {
 	scheduler *ratelimit.Scheduler[ChatID]
 	defaults  Limits
 	maxWait   time.Duration
+	breakers  *Breakers
 	blame     blame
 	names     *usernames
 	onMigrate func(ctx context.Context, key string, from, to int64)
@@ -79,6 +84,7 @@ func NewLimiter(cfg LimitConfig) (*Limiter, error) {
 	l := &Limiter{
 		defaults:  cfg.Default.or(TelegramLimits()),
 		maxWait:   max(cfg.MaxWait, 0),
+		breakers:  cfg.Breakers,
 		names:     newUsernames(),
 		onMigrate: cfg.OnMigrate,
 		log:       cfg.Logger,
@@ -139,13 +145,16 @@ func (l *Limiter) Close() { l.scheduler.Close() }
 func Limit(l *Limiter) Middleware {
 	return func(next Invoker) Invoker {
 		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
+			if err := l.breakers.refuses(ctx, call); err != nil {
+				return nil, err
+			}
 			permit, err := l.scheduler.Admit(ctx, l.request(ctx, call))
 			if err != nil {
 				return nil, throttled(ctx, call, err)
 			}
 			defer permit.Release()
 			call.ticket = permit.Ticket()
-			start := time.Now()
+			start := l.blame.clock()
 			result, err := next.Invoke(ctx, call)
 			return result, l.learn(ctx, call, permit.Began(), start, result, err)
 		})
@@ -196,6 +205,11 @@ func (l *Limiter) place(call *Call) ChatID {
 	return call.Chat
 }
 
+// scopeOf is the narrowest scope of a call.
+func (l *Limiter) scopeOf(call *Call) ratelimit.Scope[ChatID] {
+	return ratelimit.Scope[ChatID]{Level: ratelimit.LevelKey, Tenant: call.Key, Key: l.place(call)}
+}
+
 // learn draws conclusions from an outcome, and returns the error.
 func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
 	if err == nil {
@@ -226,8 +240,7 @@ func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.
 // freeze holds back what a 429 is about, for exactly as long as it says.
 func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, e *errors.Error) error {
 	now := time.Now()
-	at := l.place(call)
-	scopes := []ratelimit.Scope[ChatID]{{Level: ratelimit.LevelKey, Tenant: call.Key, Key: at}}
+	scopes := []ratelimit.Scope[ChatID]{l.scopeOf(call)}
 	scoped := *e
 	if began {
 		// The bot was not loaded, and the server loads no more for now.
@@ -235,7 +248,7 @@ func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, e *errors.
 		scopes[0] = ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}
 		scopes = append(scopes, ratelimit.Scope[ChatID]{Level: ratelimit.LevelStarts})
 	} else {
-		scoped.Scope = l.blame.refused(call.Key, at, now)
+		scoped.Scope = l.blame.refused(call.Key, scopes[0].Key, now)
 		switch scoped.Scope {
 		case errors.ScopeTenant:
 			scopes[0] = ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}

@@ -3,9 +3,6 @@ package session
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,91 +217,4 @@ func TestWhatACallCosts(t *testing.T) {
 	assert.Equal(t, 2, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": []int64{1, 2}}}))
 	assert.Equal(t, 1, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": "[1,2]"}}))
 	assert.Equal(t, 1, cost(&Call{Method: "sendMediaGroup"}))
-}
-
-// A hundred tenants write for a while, each to a few users and groups, and all
-// of them more than they may.
-func TestAHundredTenantsWriteMoreThanTheyMay(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		total float64
-	}{
-		{"bound together", 25},
-		{"bound one by one", 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { hundredTenants(t, test.total) })
-		})
-	}
-}
-
-func hundredTenants(t *testing.T, total float64) {
-	const tenants = 100
-	span := 4 * time.Minute
-	if total == 0 {
-		span = 30 * time.Second // many more calls
-	}
-	srv := bottest.New(bottest.Config{KeepCalls: -1, KeepMessages: 1})
-	cfg := LimitConfig{ColdStarts: warm, MaxWait: -1}
-	if total > 0 {
-		cfg.Total = ratelimit.Limit{Rate: total, Burst: 25}
-	}
-	s, l := limited(t, srv, cfg)
-	ctx, cancel := context.WithTimeout(context.Background(), span)
-	defer cancel()
-	var sent, refused atomic.Int64
-	admitted := make([]atomic.Int64, tenants)
-	for i := range tenants {
-		fake := srv.NewBot(fmt.Sprintf("t%d_bot", i))
-		token, _ := ParseToken(fake.Token())
-		bot := s.Bot(fmt.Sprint(i), token, gotgbot.User{})
-		var chats []int64
-		for range 2 {
-			user, group := srv.NewUser("User"), srv.NewGroup("Group")
-			user.Start(fake, "")
-			group.Add(fake, nil)
-			chats = append(chats, user.ID, group.ID)
-		}
-		for _, chat := range chats {
-			callers := 2
-			if i == 0 {
-				callers = 20
-			}
-			for range callers {
-				go func() {
-					time.Sleep(rand.N(time.Second))
-					for ctx.Err() == nil {
-						_, err := bot.SendMessageWithContext(ctx, chat, "hello", nil)
-						switch errors.KindOf(err) {
-						case errors.None:
-							sent.Add(1)
-							admitted[i].Add(1)
-						case errors.RateLimited:
-							refused.Add(1)
-						default:
-							return // the end comes before its turn
-						}
-					}
-				}()
-			}
-		}
-	}
-	<-ctx.Done()
-	synctest.Wait()
-	allowed := total * span.Seconds()
-	if total == 0 {
-		allowed = float64(tenants) * (2*span.Seconds() + 2*20*span.Minutes())
-	}
-	var sum, squares float64
-	for i := range admitted {
-		n := float64(admitted[i].Load())
-		sum += n
-		squares += n * n
-	}
-	jain := sum * sum / (tenants * squares)
-	t.Logf("%d sent of %.0f allowed, Jain's index %.4f", sent.Load(), allowed, jain)
-	assert.Zero(t, refused.Load())
-	assert.GreaterOrEqual(t, float64(sent.Load()), 0.99*allowed)
-	assert.GreaterOrEqual(t, jain, 0.99)
-	assert.Zero(t, l.Stats(0).Waiting)
 }

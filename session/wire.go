@@ -129,14 +129,7 @@ func (w *wire) failed(ctx context.Context, call *Call, a *attempt, cause error) 
 		e.Kind = errors.Timeout
 	case ctx.Err() != nil:
 		cause = context.Cause(ctx)
-		switch {
-		case errors.Is(cause, errClosing):
-			e.Kind = errors.Closed
-		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			e.Kind = errors.Timeout
-		default:
-			e.Kind = errors.Canceled
-		}
+		e.Kind = kindOfEnd(ctx)
 	case errors.Is(cause, errBadReply):
 		e.Kind = errors.BadReply
 	default:
@@ -149,11 +142,22 @@ func (w *wire) failed(ctx context.Context, call *Call, a *attempt, cause error) 
 	return unknownOutcome(call, e)
 }
 
+// kindOfEnd returns the kind of what ended a context.
+func kindOfEnd(ctx context.Context) errors.Kind {
+	switch {
+	case errors.Is(context.Cause(ctx), errClosing):
+		return errors.Closed
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return errors.Timeout
+	}
+	return errors.Canceled
+}
+
 // unknownOutcome turns the error of a call that may have been carried out, and
 // must not be twice, into one that says so. A caller who gave up knows that
 // it did not wait for the outcome.
 func unknownOutcome(call *Call, e *errors.Error) *errors.Error {
-	if e.Delivery == errors.NotDelivered || e.Kind == errors.Canceled || repeatable(call.Method) {
+	if e.Delivery == errors.NotDelivered || e.Kind == errors.Canceled || call.Repeatable() {
 		return e
 	}
 	e.Kind = errors.OutcomeUnknown

@@ -195,6 +195,26 @@ func TestA401Quarantines(t *testing.T) {
 	assert.Equal(t, int64(2), heard.Load(), "and again the next time")
 }
 
+func TestWhoHoldsALeaseOfAQuarantinedTenantCallsInVain(t *testing.T) {
+	f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
+	bot := f.register(t, "shop")
+	lease, err := f.pool.Acquire(bg, "shop")
+	require.NoError(t, err)
+	bot.Revoke()
+	_, err = lease.Tenant().Bot.GetMe(nil)
+	require.ErrorIs(t, err, errors.Unauthorized)
+	before := len(f.srv.Calls())
+	for range 100 {
+		_, err := lease.Tenant().Bot.GetMe(nil)
+		assert.ErrorIs(t, err, errors.Unauthorized)
+	}
+	assert.Equal(t, before, len(f.srv.Calls()), "Telegram hears nothing of it")
+	lease.Release()
+	_, err = f.Rotate(bg, "shop", bot.RotateToken())
+	require.NoError(t, err)
+	require.NoError(t, f.getMe("shop"))
+}
+
 func TestSuspendResumeRemove(t *testing.T) {
 	f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
 	bot := f.register(t, "shop")

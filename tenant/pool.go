@@ -304,7 +304,9 @@ func (p *Pool) unauthorized(ctx context.Context, t *Tenant, cause error) {
 	if err := (*quarantine)(ctx, t, cause); err != nil {
 		t.reported.Store(false) // the next 401 tries again
 		p.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", t.ID()), slog.String("error", session.Redact(err.Error())))
+		return
 	}
+	t.revoked.Store(true)
 }
 
 // typed gives an error of the core its kind.

@@ -27,6 +27,7 @@ type Tenant struct {
 
 	closed   atomic.Bool
 	reported atomic.Bool // a 401 was reported
+	revoked  atomic.Bool // and acted upon
 	closers  []func(context.Context) error
 
 	mu     sync.RWMutex // guards values
@@ -75,7 +76,8 @@ func (t *Tenant) LogValue() slog.Value {
 }
 
 // client stands between a Bot and its session's client: it ends with the
-// instance, and notices when Telegram stops accepting the token.
+// instance, and notices when Telegram stops accepting the token: from then on
+// those who still hold a lease call in vain, and Telegram hears nothing of it.
 type client struct {
 	session.Client
 	tenant *Tenant
@@ -90,6 +92,9 @@ func (c *client) Unwrap() gotgbot.BotClient { return c.Client }
 func (c *client) RequestWithContext(ctx context.Context, token, method string, params map[string]any, opts *gotgbot.RequestOpts) (json.RawMessage, error) {
 	if c.tenant.closed.Load() {
 		return nil, fail(method, c.tenant.ID(), errors.Closed, errors.New("the bot was closed; its lease is over"))
+	}
+	if c.tenant.revoked.Load() {
+		return nil, fail(method, c.tenant.ID(), errors.Unauthorized, errors.New("Telegram no longer accepts this instance's token"))
 	}
 	result, err := c.Client.RequestWithContext(ctx, token, method, params, opts)
 	if err != nil && errors.Is(err, errors.Unauthorized) && c.tenant.reported.CompareAndSwap(false, true) {

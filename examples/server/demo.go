@@ -50,16 +50,15 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		log.Error("fleet", "err", err)
 		return 1
 	}
-	stopStatus, err := f.serveStatus(o.listen)
-	if err != nil {
-		log.Warn("no status page", "err", err) // the port is taken: no reason not to run
-		stopStatus = func() {}
-	}
-
 	// The loops outlive ctx, so that what was written before its end is
 	// answered.
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	stopWeb, err := f.serveWeb(run, o.listen)
+	if err != nil {
+		log.Warn("no web page", "err", err) // the port is taken: no reason not to run
+		stopWeb = func() {}
+	}
 	traffic := &traffic{}
 	for i := range o.tenants {
 		if ctx.Err() != nil {
@@ -85,9 +84,9 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 	traffic.writers.Wait()
 	fairness := traffic.fairness()
 	lost := traffic.settle(srv)
+	stopWeb()
 	stop()
 	f.close(run)
-	stopStatus()
 	connections := srv.Connections().Opened
 	srv.Close()
 

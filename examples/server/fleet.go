@@ -20,31 +20,30 @@ import (
 // tenant that answers what the bot is sent.
 type fleet struct {
 	session *session.Session
-	limiter *session.Limiter
+	guard   *session.Guard
 	pool    *tenant.Pool
 	manager *tenant.Manager
 	meter   *meter
 	log     *slog.Logger
 	loops   sync.WaitGroup
+	running sync.Map // ids of the tenants that have a loop
 }
 
 func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) (*fleet, error) {
 	f := &fleet{meter: &meter{}, log: log}
-	limits.Logger = log
 	var err error
-	if f.limiter, err = session.NewLimiter(limits); err != nil {
+	if f.guard, err = session.NewGuard(session.GuardConfig{Limit: limits, Logger: log}); err != nil {
 		return nil, err
 	}
 	cfg.Logger = log
-	cfg.Middleware = append(cfg.Middleware,
-		session.Limit(f.limiter),
+	cfg.Middleware = append(f.guard.Middleware(),
 		session.Observe(f.meter),
 		session.Observe(session.LogObserver(log)),
 	)
 	if f.session, err = session.New(cfg); err != nil {
 		return nil, err
 	}
-	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: f.limiter, Logger: log}); err != nil {
+	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: f.guard.Limiter, Logger: log}); err != nil {
 		return nil, err
 	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
@@ -64,13 +63,18 @@ func (f *fleet) close(ctx context.Context) {
 	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx)); err != nil {
 		f.log.Error("not closed cleanly", "err", err)
 	}
-	f.limiter.Close()
+	f.guard.Close()
 }
 
 // startEcho answers a tenant's messages until ctx ends or the tenant's token
-// is no longer accepted.
-func (f *fleet) startEcho(ctx context.Context, id string) {
+// is no longer accepted. It reports false if it does so already: a token can
+// have one poller only.
+func (f *fleet) startEcho(ctx context.Context, id string) bool {
+	if _, runs := f.running.LoadOrStore(id, true); runs {
+		return false
+	}
 	f.loops.Go(func() {
+		defer f.running.Delete(id)
 		var offset int64
 		for ctx.Err() == nil {
 			err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
@@ -87,6 +91,7 @@ func (f *fleet) startEcho(ctx context.Context, id string) {
 			pause(ctx, max(errors.RetryAfter(err), time.Second))
 		}
 	})
+	return true
 }
 
 // echo waits for updates and answers those that are text and no command. An

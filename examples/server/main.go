@@ -8,7 +8,10 @@
 // line is an id and a token, or a token alone) or of the environment variable
 // BOT_TOKENS (the same, separated by commas).
 //
-// GET /status on -listen tells how it is.
+// GET /status on -listen tells how it is, and POST /api/bots registers a bot,
+// five times a minute for each client at most:
+//
+//	curl -d '{"id":"customer-7","token":"123456:..."}' http://127.0.0.1:8080/api/bots
 package main
 
 import (
@@ -50,7 +53,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.demo, "demo", false, "run against a fake Telegram inside this process")
 	flags.IntVar(&o.tenants, "tenants", 100, "with -demo: how many tenants")
 	flags.DurationVar(&o.length, "for", 0, "end after this long, such as 10s; 0 runs until interrupted")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the status page; empty for none")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the status page and of POST /api/bots; empty for none")
 	flags.StringVar(&o.tokens, "tokens", "", "file of tokens, a line each")
 	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
@@ -109,11 +112,11 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	defer f.close(ctx)
-	stopStatus, err := f.serveStatus(o.listen)
+	stopWeb, err := f.serveWeb(ctx, o.listen)
 	if err != nil {
 		return err
 	}
-	defer stopStatus()
+	defer stopWeb()
 	n := 0
 	for _, a := range accounts {
 		// One token that is wrong must not keep the others from running.

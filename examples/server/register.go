@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// registration is what POST /api/bots takes.
+type registration struct {
+	ID    string `json:"id"`
+	Token string `json:"token"`
+}
+
+// registered is what it answers.
+type registered struct {
+	ID       string `json:"id"`
+	BotID    int64  `json:"bot_id"`
+	Username string `json:"username"`
+}
+
+// serveRegister registers a bot, which runs until ctx ends. Who asks is shown a
+// friendly text of what went wrong, and the log the whole of it.
+func (f *fleet) serveRegister(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	var in registration
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
+	body.DisallowUnknownFields()
+	if err := body.Decode(&in); err != nil {
+		// The decoder's error may quote the body, and so a token.
+		errors.WriteProblem(w, r, &errors.Error{Kind: errors.BadRequest, Op: "read registration"})
+		return
+	}
+	record, err := f.manager.Register(r.Context(), in.ID, in.Token)
+	if err != nil {
+		f.log.Warn("not registered", "tenant", in.ID, "err", err)
+		errors.WriteProblem(w, r, err)
+		return
+	}
+	status := http.StatusOK
+	if f.startEcho(ctx, record.ID) {
+		status = http.StatusCreated
+	}
+	writeJSON(w, status, registered{record.ID, record.BotID, record.Username})
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/ratelimit"
+	"github.com/tgfleet/tgfleet/session"
+	"github.com/tgfleet/tgfleet/session/bottest"
+)
+
+func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
+	srv := bottest.New(bottest.Config{})
+	defer srv.Close()
+	var log strings.Builder
+	f, err := newFleet(session.Config{Transport: srv.Transport()}, session.LimitConfig{ColdStarts: []ratelimit.Limit{}},
+		slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	stopWeb, err := f.serveWeb(ctx, "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { stopWeb(); stop(); f.close(ctx) }()
+	_, url, _ := strings.Cut(log.String(), "url=")
+	url = strings.TrimSuffix(strings.TrimSpace(url), "/status") + "/api/bots"
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	post := func(body string) (int, string, http.Header) {
+		r, err := client.Post(url, "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		defer r.Body.Close()
+		text, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		return r.StatusCode, string(text), r.Header
+	}
+	bot, ann := srv.NewBot("shop_bot"), srv.NewUser("Ann")
+	status, text, _ := post(`{"id":"shop","token":"` + bot.Token() + `"}`)
+	assert.Equal(t, http.StatusCreated, status, text)
+	assert.Contains(t, text, `"username":"shop_bot"`)
+	assert.NotContains(t, text, bot.Token())
+	status, _, _ = post(`{"id":"shop","token":"` + bot.Token() + `"}`)
+	assert.Equal(t, http.StatusOK, status, "again: it runs already")
+	status, text, _ = post(`{"id":"other","token":"` + bot.Token() + `"}`)
+	assert.Equal(t, http.StatusConflict, status, text)
+	status, text, h := post(`{"id":"x","token":"123:nobody"}`)
+	assert.GreaterOrEqual(t, status, 400)
+	assert.Less(t, status, 500, text)
+	assert.Equal(t, "application/problem+json", h.Get("Content-Type"))
+	assert.NotContains(t, text, "nobody")
+	status, text, _ = post(`{"id":"x","token":"` + bot.Token())
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.NotContains(t, text, bot.Token())
+	status, text, h = post(`{}`)
+	assert.Equal(t, http.StatusTooManyRequests, status)
+	assert.Equal(t, "application/problem+json", h.Get("Content-Type"))
+	assert.NotEmpty(t, h.Get("Retry-After"))
+	assert.Contains(t, text, `"kind":"throttled"`)
+
+	ann.Write(bot, "hello")
+	assert.Eventually(t, func() bool { return srv.CallCount("sendMessage") == 1 }, 10*time.Second, 5*time.Millisecond)
+	stopWeb()
+	stop()
+	f.loops.Wait()
+	assert.NotContains(t, log.String(), bot.Token())
+}

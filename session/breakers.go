@@ -1,0 +1,300 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/tgfleet/tgfleet/breaker"
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// BreakerConfig configures [Breakers]. Its zero value is a good one.
+type BreakerConfig struct {
+	// Tenant configures every bot's breaker. Its zero value opens after five
+	// failures in a row, for a minute, and closes after two probes that
+	// succeed. Classify, RetryAfter and OnStateChange must be nil: what counts
+	// for whom is said at [Breakers].
+	Tenant breaker.Config
+	// Platform configures the breaker of all bots together. Its zero value
+	// opens after ten failures in a row, when half of at least twenty calls
+	// within 10 s failed, or when half of them take longer than 7 s; for 5 s,
+	// growing to 30 s.
+	Platform breaker.Config
+	// MaxTenants bounds how many bots are remembered; see
+	// [breaker.GroupConfig]. 0 means 131,072.
+	MaxTenants int
+
+	// OnTenant hears of every change of a bot's breaker, and OnPlatform of the
+	// platform's, on the goroutine of a call, which waits for it. Nil hears
+	// nothing; what opens and closes is logged in any case.
+	OnTenant   func(key string, c breaker.Change)
+	OnPlatform func(c breaker.Change)
+	// Logger hears of what opens and closes. Nil discards.
+	Logger *slog.Logger
+}
+
+// Breakers stop calls to what fails: one breaker for each bot, since one that
+// is broken fails on each call, and one for the platform, since in an outage
+// all of them fail and none is to blame. [Break] makes the middleware of it.
+//
+// What counts for which:
+//
+//   - An answer shows that the platform works, whatever it says, and a good
+//     one, or one that finds fault with the call (400, 403), that the bot does.
+//   - 401, a malformed token and "logged out" are failures of the bot.
+//   - A server error, a time-out, a broken connection or a bad reply is a
+//     failure of the platform; but of the bot if it is only this bot's: its
+//     call before failed too, and since then another bot's has succeeded or
+//     none failed. In a row, one bot counts for the platform once.
+//   - 409 and 429 say nothing of the bot. A call that its caller gave up or that
+//     failed in this process says nothing at all.
+//
+// How long a long poll or an upload takes is not looked at.
+//
+// A bot's state is kept by its key, so it outlives the bot. Breakers are safe
+// for concurrent use.
+type Breakers struct {
+	tenants  *breaker.Group[string]
+	platform *breaker.Breaker
+	suspects suspects
+	open     atomic.Int64 // how many are open
+	log      *slog.Logger
+}
+
+// NewBreakers returns breakers that are all closed. The error names every bad
+// field of cfg.
+func NewBreakers(cfg BreakerConfig) (*Breakers, error) {
+	var bad []error
+	for _, c := range []struct {
+		name string
+		cfg  *breaker.Config
+	}{{"Tenant", &cfg.Tenant}, {"Platform", &cfg.Platform}} {
+		if c.cfg.Classify != nil || c.cfg.RetryAfter != nil || c.cfg.OnStateChange != nil {
+			bad = append(bad, errors.New("field "+c.name+": Classify, RetryAfter and OnStateChange can't be set"))
+		}
+		c.cfg.Classify = judge
+		c.cfg.RetryAfter = errors.RetryAfter
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	b := &Breakers{log: cfg.Logger}
+	platform := platformDefaults(cfg.Platform)
+	platform.Logger, cfg.Tenant.Logger = cfg.Logger, cfg.Logger
+	platform.OnStateChange = func(c breaker.Change) {
+		b.changed("", c)
+		if cfg.OnPlatform != nil {
+			cfg.OnPlatform(c)
+		}
+	}
+	var err error
+	if b.platform, err = breaker.New(platform); err != nil {
+		bad = append(bad, err)
+	}
+	b.tenants, err = breaker.NewGroup(breaker.GroupConfig[string]{
+		Breaker: cfg.Tenant,
+		MaxKeys: cfg.MaxTenants,
+		OnStateChange: func(key string, c breaker.Change) {
+			b.changed(key, c)
+			if cfg.OnTenant != nil {
+				cfg.OnTenant(key, c)
+			}
+		},
+	})
+	if err != nil {
+		bad = append(bad, err)
+	}
+	if len(bad) > 0 {
+		return nil, &errors.Error{Kind: errors.Internal, Op: "configure breakers", Err: errors.Join(bad...)}
+	}
+	return b, nil
+}
+
+// platformDefaults fills in what is zero. That nothing is looked at can be said
+// with negative numbers.
+func platformDefaults(c breaker.Config) breaker.Config {
+	orElse(&c.ConsecutiveFailures, 10)
+	orElse(&c.FailureRate, 0.5)
+	orElse(&c.SlowAfter, 7*time.Second)
+	if c.Window == 0 && c.WindowCalls == 0 {
+		c.Window = 10 * time.Second
+	}
+	if c.OpenTime == 0 {
+		c.OpenTime = 5 * time.Second
+		orElse(&c.MaxOpenTime, 30*time.Second)
+	}
+	orElse(&c.Probes, 3)
+	orElse(&c.ProbeTimeout, 5*time.Second) // one that hangs must not keep all others waiting
+	return c
+}
+
+// judge reads the verdict that conclude has made.
+func judge(_ context.Context, err error) breaker.Verdict {
+	switch err {
+	case nil:
+		return breaker.Success
+	case errNothing:
+		return breaker.Ignore
+	}
+	return breaker.Failure
+}
+
+// errNothing stands for a result that says nothing of the callee.
+var errNothing = errors.New("says nothing")
+
+// Tenant returns what a bot's breaker has counted, and Platform the platform's.
+func (b *Breakers) Tenant(key string) breaker.Counts { return b.tenants.Counts(key) }
+
+// Platform is described at [Breakers.Tenant].
+func (b *Breakers) Platform() breaker.Counts { return b.platform.Counts() }
+
+// Force moves a bot's breaker to a state, and ForcePlatform the platform's; see
+// [breaker.Breaker.Force]. [breaker.Closed] lets calls pass again at once.
+func (b *Breakers) Force(key string, s breaker.State) error { return b.tenants.Force(key, s) }
+
+// ForcePlatform is described at [Breakers.Force].
+func (b *Breakers) ForcePlatform(s breaker.State) error { return b.platform.Force(s) }
+
+// changed keeps count of what is open.
+func (b *Breakers) changed(key string, c breaker.Change) {
+	if c.Watched {
+		return
+	}
+	refuses := func(s breaker.State) bool { return s == breaker.Open || s == breaker.ForcedOpen }
+	switch {
+	case refuses(c.To) && !refuses(c.From):
+		b.open.Add(1)
+	case refuses(c.From) && !refuses(c.To):
+		b.open.Add(-1)
+	}
+	level := slog.LevelInfo
+	if c.To == breaker.Open && c.Reason != breaker.ReasonProbeFailed {
+		level = slog.LevelWarn
+	}
+	whose := slog.String("key", key)
+	if key == "" {
+		whose = slog.Bool("platform", true)
+	}
+	b.log.LogAttrs(context.Background(), level, "circuit breaker", whose,
+		slog.String("from", c.From.String()), slog.String("to", c.To.String()),
+		slog.String("reason", c.Reason.String()), slog.Duration("open_for", c.OpenFor))
+}
+
+// Break is the middleware that refuses calls to what fails. Place it after
+// [Limit], so that a probe does not wait for its turn with the place of a probe
+// in hand, and name the Breakers in [LimitConfig] too, so that what is refused
+// anyway does not wait first. A refusal is an error of kind
+// [errors.BreakerOpen]; nothing was sent.
+//
+// [Session.NewBot] passes its bot's breaker, since it is how one finds out
+// whether a token works. If it does the breaker is closed.
+func Break(b *Breakers) Middleware {
+	return func(next Invoker) Invoker {
+		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
+			platform, err := b.platform.Allow()
+			if err != nil {
+				return nil, refusedBy(call, errors.ScopeAll, err)
+			}
+			defer platform.Cancel() // for a panic
+			var own breaker.Permit
+			finding := findsOut(ctx)
+			if !finding {
+				if own, err = b.tenants.Allow(call.Key); err != nil {
+					return nil, refusedBy(call, errors.ScopeTenant, err)
+				}
+				defer own.Cancel()
+			}
+			if call.Upload || isLongPoll(call.Method) {
+				platform.Pause()
+				own.Pause()
+			}
+			start := b.suspects.clock()
+			result, err := next.Invoke(ctx, call)
+			ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
+			platform.Done(ctx, ofPlatform)
+			own.Done(ctx, ofTenant)
+			if finding && err == nil {
+				b.tenants.Reset(call.Key)
+			}
+			return result, err
+		})
+	}
+}
+
+// refuses returns the error of a call that would be refused for some time to
+// come, without asking for leave.
+func (b *Breakers) refuses(ctx context.Context, call *Call) error {
+	if b == nil || b.open.Load() == 0 {
+		return nil
+	}
+	if s := b.platform.State(); s == breaker.ForcedOpen || s == breaker.Open {
+		if d := b.platform.RemainingDelay(); d > 0 || s == breaker.ForcedOpen {
+			return refusedBy(call, errors.ScopeAll, &breaker.OpenError{State: s, RetryAfter: d})
+		}
+	}
+	if findsOut(ctx) {
+		return nil
+	}
+	if s := b.tenants.State(call.Key); s == breaker.ForcedOpen || s == breaker.Open {
+		if d := b.tenants.RemainingDelay(call.Key); d > 0 || s == breaker.ForcedOpen {
+			return refusedBy(call, errors.ScopeTenant, &breaker.OpenError{State: s, RetryAfter: d})
+		}
+	}
+	return nil
+}
+
+func refusedBy(call *Call, scope errors.Scope, err error) error {
+	e := &errors.Error{
+		Kind: errors.BreakerOpen, Op: call.Method, Key: call.Key, Scope: scope, Delivery: errors.NotDelivered, Err: err,
+	}
+	if open, ok := errors.AsType[*breaker.OpenError](err); ok {
+		e.RetryAfter = open.RetryAfter
+	}
+	return e
+}
+
+// conclude says what an outcome counts as for the bot's breaker and for the
+// platform's: nil for a success, errNothing, or the failure.
+func (b *Breakers) conclude(ctx context.Context, key string, start time.Time, err error) (tenant, platform error) {
+	kind := errors.KindOf(err)
+	e, _ := errors.AsType[*errors.Error](err)
+	answered := err == nil || e != nil && e.Code != 0
+	switch {
+	case ctx.Err() != nil && !answered:
+		return errNothing, errNothing // the caller gave up
+	case kind == errors.Unauthorized, kind == errors.InvalidToken && answered, kind == errors.LoggedOut:
+		b.suspects.succeeded(key)
+		return err, nil
+	case kind == errors.RateLimited, kind == errors.Conflict && answered:
+		b.suspects.succeeded(key)
+		return errNothing, nil
+	case kind.Fault() == errors.FaultPlatform:
+		switch b.suspects.failed(key, start, time.Now()) {
+		case blameTenant:
+			return err, errNothing
+		case blamePlatform:
+			return errNothing, err
+		}
+		return errNothing, errNothing
+	case !answered:
+		return errNothing, errNothing
+	}
+	b.suspects.succeeded(key)
+	return nil, nil
+}
+
+type findsOutKey struct{}
+
+// findingOut marks the calls of a context as ones that find out whether a bot
+// works.
+func findingOut(ctx context.Context) context.Context {
+	return context.WithValue(ctx, findsOutKey{}, true)
+}
+
+func findsOut(ctx context.Context) bool {
+	marked, _ := ctx.Value(findsOutKey{}).(bool)
+	return marked
+}

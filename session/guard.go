@@ -1,0 +1,69 @@
+package session
+
+import (
+	"log/slog"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// GuardConfig configures a [Guard]. Its zero value is a good one.
+type GuardConfig struct {
+	// Retry, Limit and Break configure the parts. Retry.Limiter and
+	// Limit.Breakers are the guard's own, whatever they are.
+	Retry RetryConfig
+	Limit LimitConfig
+	Break BreakerConfig
+	// Logger is for the parts that have none. Nil discards.
+	Logger *slog.Logger
+}
+
+// Guard is what stands between the bots and Telegram: [Retry], [Limit] and
+// [Break], made for each other and in the order that works.
+//
+//	guard, err := session.NewGuard(session.GuardConfig{})
+//	...
+//	defer guard.Close()
+//	s, err := session.New(session.Config{Middleware: guard.Middleware()})
+//
+// It is safe for concurrent use and may serve several sessions, which then
+// share the limits. Close it after them.
+type Guard struct {
+	// Limiter has the limits, and Breakers the circuit breakers. Both can be
+	// asked, and changed, at any time.
+	Limiter  *Limiter
+	Breakers *Breakers
+	retry    Middleware
+}
+
+// NewGuard returns a guard. The error names every bad field of cfg.
+func NewGuard(cfg GuardConfig) (*Guard, error) {
+	for _, log := range []**slog.Logger{&cfg.Retry.Logger, &cfg.Limit.Logger, &cfg.Break.Logger} {
+		if *log == nil {
+			*log = cfg.Logger
+		}
+	}
+	var bad [3]error
+	g := new(Guard)
+	g.Breakers, bad[0] = NewBreakers(cfg.Break)
+	cfg.Limit.Breakers = g.Breakers
+	g.Limiter, bad[1] = NewLimiter(cfg.Limit)
+	cfg.Retry.Limiter = g.Limiter
+	g.retry, bad[2] = Retry(cfg.Retry)
+	if err := errors.Join(bad[:]...); err != nil {
+		if g.Limiter != nil {
+			g.Limiter.Close()
+		}
+		return nil, &errors.Error{Kind: errors.Internal, Op: "configure guard", Err: err}
+	}
+	return g, nil
+}
+
+// Middleware returns the guard's part of the chain, outermost first. What is to
+// see every attempt, as [Observe] is, comes after it; what is to see each call
+// once comes before.
+func (g *Guard) Middleware() []Middleware {
+	return []Middleware{g.retry, Limit(g.Limiter), Break(g.Breakers)}
+}
+
+// Close refuses all calls that wait for their turn, or come.
+func (g *Guard) Close() { g.Limiter.Close() }
