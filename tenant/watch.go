@@ -70,9 +70,10 @@ func (m *Manager) follow(ctx context.Context) {
 		err := m.store.Watch(ctx, func(c Change) {
 			wait = firstRewatch
 			if c == (Change{}) {
-				m.recheck(ctx)
+				m.pool.loader.dropAll()
+				m.recheck(ctx, m.pool.core.Keys())
 			} else {
-				m.heard(c)
+				m.heard(ctx, c)
 			}
 		})
 		if ctx.Err() != nil {
@@ -105,23 +106,34 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// heard closes the bot of a tenant whose record has changed. The change may be
-// one of this process, whose bot is of the new record already.
-func (m *Manager) heard(c Change) {
+// heard closes the bot of a tenant whose record has changed. Changes are heard
+// late, this process's own too, so a bot that is open may be of a later record:
+// what is stored decides.
+func (m *Manager) heard(ctx context.Context, c Change) {
 	t, opening, found := m.pool.core.Peek(c.ID)
-	if found && !opening && c.Version != 0 && t.Record.Version == c.Version {
-		return
+	switch {
+	case !found || opening:
+		// One that opens may have read an older record. One that ends is
+		// ended by who uses it sooner, if it is to be.
+		m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
+	case c.Version == 0 || c.Version > t.Record.Version:
+		m.pool.loader.drop(c.ID)
+		m.recheck(ctx, []string{c.ID})
 	}
-	m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
 	if c.Version == 0 {
-		_ = m.pool.limit(c.ID, session.Limits{}) // zero limits are always right
+		m.forget(ctx, c.ID)
 	}
 }
 
-// recheck compares all that is open with what is stored.
-func (m *Manager) recheck(ctx context.Context) {
-	m.pool.loader.dropAll()
-	ids := m.pool.core.Keys()
+// forget takes the limits of a tenant that was removed, unless it is back.
+func (m *Manager) forget(ctx context.Context, id string) {
+	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
+		_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+	}
+}
+
+// recheck compares what is open with what is stored.
+func (m *Manager) recheck(ctx context.Context, ids []string) {
 	wait := firstRewatch
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), maxBatch)]

@@ -183,6 +183,58 @@ func TestWhatWasMissedIsFoundAfterwards(t *testing.T) {
 	})
 }
 
+// late is a store whose changes are heard when the test says so.
+type late struct {
+	*tenant.MemoryStore
+	changes chan tenant.Change
+}
+
+func (s *late) Watch(ctx context.Context, f func(tenant.Change)) error {
+	for {
+		select {
+		case c := <-s.changes:
+			f(c)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func TestAChangeThatIsHeardLateHarmsNoNewerBot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store := &late{tenant.NewMemoryStore(), make(chan tenant.Change)}
+		r := newReplica(t, srv, store)
+		bot := srv.NewBot("shop_bot")
+		register := func() {
+			_, err := r.Register(bg, "shop", bot.Token())
+			require.NoError(t, err)
+		}
+		register()
+		require.NoError(t, r.Remove(bg, "shop"))
+		register()
+		_, err := r.Suspend(bg, "shop", "")
+		require.NoError(t, err)
+		_, err = r.Resume(bg, "shop")
+		require.NoError(t, err)
+		lease, err := r.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		for _, c := range []tenant.Change{
+			{ID: "shop", Version: 1}, {ID: "shop"}, {ID: "shop", Version: 1},
+			{ID: "shop", Version: 2, Status: tenant.Suspended}, {ID: "shop", Version: 3},
+		} {
+			store.changes <- c
+			synctest.Wait()
+			assert.NoError(t, lease.Context().Err(), "%+v", c)
+		}
+		lease.Release()
+		r.use(t, "shop")
+		assert.Equal(t, int64(1), r.opened.Load())
+		assert.Equal(t, int64(0), r.closed.Load())
+	})
+}
+
 func TestAManagerStopsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
