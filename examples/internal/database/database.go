@@ -85,16 +85,16 @@ func loadKeys(where, path string) (*seal.Ring, error) {
 			return seal.FromEnv(KeysVariable)
 		}
 		path = KeysFile(where)
-		if err := createKeys(path); err != nil {
+		if err := CreateKeys(path); err != nil {
 			return nil, err
 		}
 	}
 	return seal.FromFile(path)
 }
 
-// createKeys makes a file with a new key, unless there is one. It appears
+// CreateKeys makes a file with a new key, unless there is one. It appears
 // whole or not at all, also when several do so at once.
-func createKeys(path string) error {
+func CreateKeys(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
