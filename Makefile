@@ -1,4 +1,4 @@
-.PHONY: test race check bench demo
+.PHONY: test race check bench demo crash
 
 test:
 	go test work
@@ -16,3 +16,6 @@ bench:
 
 demo:
 	go run ./examples/server -demo -for 10s
+
+crash:
+	go run ./examples/crash
