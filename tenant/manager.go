@@ -95,7 +95,10 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 	r.CreatedAt = r.UpdatedAt
 	stored, err := m.store.Put(ctx, r, entry(ctx, ActionRegister, ""))
 	if errors.Is(err, errors.Exists) { // somebody else was quicker
-		old, _, err := m.registered(ctx, id, t)
+		old, found, err := m.registered(ctx, id, t)
+		if err == nil && !found { // and has removed it since
+			err = fail("register tenant", id, errors.Stale, nil)
+		}
 		return old, err
 	}
 	if err != nil {

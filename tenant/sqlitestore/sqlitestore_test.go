@@ -262,7 +262,7 @@ func TestAClosedDatabaseSaysSo(t *testing.T) {
 // Whoever misses more changes than are kept is told so.
 func TestAWatchThatMissedChangesSaysSo(t *testing.T) {
 	db := open(t, newFile(t), keys(t))
-	r, err := db.Tenants().Put(t.Context(), storetest.Record(t, "a", 1))
+	_, err := db.Tenants().Put(t.Context(), storetest.Record(t, "a", 1))
 	require.NoError(t, err)
 	changes := make(chan tenant.Change)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -283,7 +283,6 @@ func TestAWatchThatMissedChangesSaysSo(t *testing.T) {
 			return
 		}
 	}
-	_ = r
 }
 
 // An operator with a shell is heard like a replica is.
