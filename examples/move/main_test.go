@@ -86,9 +86,6 @@ func TestTenThousandTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
 	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
 	t.Logf("moved in %v", time.Since(start).Round(time.Millisecond))
 	assert.Equal(t, "10000 tenants moved, 0 were there, 0 could not be stored\n", out.String())
-	out.Reset()
-	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
-	assert.Equal(t, "0 tenants moved, 10000 were there, 0 could not be stored\n", out.String())
 
 	target, err := database.Open(t.Context(), url, "")
 	require.NoError(t, err)

@@ -52,6 +52,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("together", s.together)
 	if h.Again != nil {
 		t.Run("keys", s.keys)
+		t.Run("replicas", s.replicas)
 	}
 	if h.Dump != nil {
 		t.Run("secrets", s.secrets)
