@@ -13,6 +13,8 @@ bench:
 	go test ./session -run '^$$' -bench 'Call|FirstCalls|Upload'
 	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
 	go test ./tenant/seal ./tenant/sqlitestore ./tenant/pgstore -run '^$$' -bench .
+	go test ./ratelimit -run '^$$' -bench .
+	go test ./internal/bench -run '^$$' -bench .
 
 demo:
 	go run ./examples/server -demo -for 10s

@@ -93,7 +93,7 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 	}
 	if e.Key != "" {
-		b.WriteString(strconv.Quote(e.Key))
+		b.WriteString(strconv.Quote(withoutTokens(e.Key)))
 		b.WriteString(": ")
 	}
 	b.WriteString(e.Kind.Error())
@@ -144,7 +144,7 @@ func (e *Error) LogValue() slog.Value {
 		attrs = append(attrs, slog.String("op", e.Op))
 	}
 	if e.Key != "" {
-		attrs = append(attrs, slog.String("key", e.Key))
+		attrs = append(attrs, slog.String("key", withoutTokens(e.Key)))
 	}
 	if e.Code != 0 {
 		attrs = append(attrs, slog.Int("code", e.Code))
@@ -211,7 +211,7 @@ func SafeToRepeat(err error) bool {
 		return e.Delivery == NotDelivered
 	}
 	t, ok := AsType[*gotgbot.TelegramError](err)
-	return ok && deliveryOf(t.Code, t.Description) == NotDelivered
+	return ok && deliveryOf(t.Method, t.Code) == NotDelivered
 }
 
 // TenantFault reports whether the failure is the tenant's own: its token, its

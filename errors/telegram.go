@@ -26,7 +26,7 @@ func FromTelegram(method string, code int, description string, params *gotgbot.R
 		Op:          method,
 		Code:        code,
 		Description: cause.Description,
-		Delivery:    deliveryOf(code, description),
+		Delivery:    deliveryOf(method, code),
 		Err:         cause,
 	}
 	if params != nil {
@@ -49,18 +49,27 @@ func retryAfter(params *gotgbot.ResponseParameters) time.Duration {
 }
 
 // deliveryOf says whether an answer means that the call was refused. A server
-// error can hide a call that was carried out ("sent message was immediately
-// deleted and can't be returned", "Request aborted"), unless it comes from a
-// server that is shutting down or from the proxy before it.
-func deliveryOf(code int, description string) Delivery {
+// error can hide a call that was carried out: "sent message was immediately
+// deleted and can't be returned", "Request aborted". A server that shuts down
+// answers "restart" to what it has handed over already too (Client::on_closed),
+// and the proxy before it says 502 when the connection to it breaks off after
+// the request was sent. A 503 is the proxy's alone, before it passes anything
+// on.
+//
+// What sends several messages may have sent some before one was refused
+// (Client::on_message_send_failed).
+func deliveryOf(method string, code int) Delivery {
 	switch {
-	case code >= 400 && code < 500, code == http.StatusBadGateway, code == http.StatusServiceUnavailable:
-		return NotDelivered
-	case code == http.StatusInternalServerError && plain(description) == "restart":
+	case code >= 400 && code < 500 && !sendsSeveral(method), code == http.StatusServiceUnavailable:
 		return NotDelivered
 	default:
 		return MaybeDelivered
 	}
+}
+
+func sendsSeveral(method string) bool {
+	return strings.EqualFold(method, "sendMediaGroup") ||
+		strings.EqualFold(method, "copyMessages") || strings.EqualFold(method, "forwardMessages")
 }
 
 func kindOfAnswer(code int, description string, migrated, waits bool) Kind {

@@ -31,7 +31,8 @@ func (s *Scheduler[K]) setAlarm(a *alarm[K], at int64) {
 	}
 }
 
-// wake wakes all whose alarm has gone off.
+// wake wakes all whose alarm has gone off. An alarm at 0 goes off before anyone
+// else goes.
 func (s *Scheduler[K]) wake(now int64) {
 	for s.alarms.len() > 0 && s.alarms.items[0].at <= now {
 		a := s.alarms.items[0]

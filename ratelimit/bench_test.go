@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/ratelimit"
@@ -77,4 +79,69 @@ func BenchmarkAdmitParallel(b *testing.B) {
 			p.Release()
 		}
 	})
+}
+
+// heap returns the bytes in use.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkKeyedMillion takes a unit of one of a million keys, which are strings
+// of 32 bytes, and tells what memory each of them takes, itself included.
+func BenchmarkKeyedMillion(b *testing.B) {
+	const keys = 1_000_000
+	before := heap()
+	k := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Limit: ratelimit.Per(1000, time.Hour), MaxKeys: keys})
+	names := make([]string, keys)
+	table := heap() - before // the names' headers are the benchmark's own
+	for i := range names {
+		names[i] = fmt.Sprintf("%032d", i)
+		k.Allow(names[i], 1)
+	}
+	perKey := float64(heap()-before-table) / keys
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		i = (i + 7919) % keys
+		k.Allow(names[i], 1)
+	}
+	b.ReportMetric(perKey, "B/key")
+	if k.Len() != keys {
+		b.Fatal(k.Len())
+	}
+}
+
+// BenchmarkSchedulerMemory tells what memory a tenant takes that has one class,
+// and a key of it, which is a number. Both have made a request.
+func BenchmarkSchedulerMemory(b *testing.B) {
+	const tenants, keys = 20_000, 200_000
+	var perTenant, perKey float64
+	for b.Loop() {
+		before := heap()
+		s, err := ratelimit.NewScheduler[int64](threeLevels(plenty, plenty, ratelimit.Per(1000, time.Hour)))
+		require.NoError(b, err)
+		admit := func(tenant string, key int64) {
+			p, err := s.Admit(context.Background(), ratelimit.Request[int64]{Tenant: tenant, Key: key})
+			if err != nil {
+				b.Fatal(err)
+			}
+			p.Release()
+		}
+		for i := range tenants {
+			admit(fmt.Sprintf("tenant-%05d", i), 0)
+		}
+		after := heap()
+		perTenant = float64(after-before) / tenants
+		for i := range keys {
+			admit(fmt.Sprintf("tenant-%05d", i%tenants), int64(i)+1)
+		}
+		perKey = float64(heap()-after) / keys
+		s.Close()
+	}
+	b.ReportMetric(perTenant, "B/tenant")
+	b.ReportMetric(perKey, "B/key")
 }

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"math"
+	"math/bits"
 	"sync"
 	"time"
 )
@@ -13,18 +14,22 @@ const Forever = time.Duration(math.MaxInt64)
 // new ones at its rate. It is a [Limiter], safe for concurrent use. Make it
 // with [NewBucket]; for one bucket per key see [Keyed], and for callers that
 // wait, and wait fairly, [Scheduler].
+//
+// Times that go back a little are taken for the latest one, as those of callers
+// that read the clock before another and came after it. When they go back by a
+// second or more the clock was set back: the bucket goes on from there, with
+// the tokens that it had.
 type Bucket struct {
-	start time.Time
-
-	mu sync.Mutex // guards what follows; nothing is called under it
-	b  bucket
+	mu    sync.Mutex // guards what follows; nothing is called under it
+	clock clock
+	b     bucket
 }
 
 var _ Limiter = (*Bucket)(nil)
 
 // NewBucket returns a full bucket.
 func NewBucket(limit Limit) *Bucket {
-	return &Bucket{start: time.Now(), b: newBucket(limit)}
+	return &Bucket{clock: clock{base: time.Now()}, b: newBucket(limit)}
 }
 
 // Allow takes n tokens if there are that many, and reports whether it did.
@@ -32,9 +37,9 @@ func (b *Bucket) Allow(n int) bool { return b.Take(time.Now(), n, n) == 0 }
 
 // Take implements [Limiter].
 func (b *Bucket) Take(now time.Time, n, need int) time.Duration {
-	at := int64(now.Sub(b.start))
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := b.clock.at(now)
 	if b.b.tooLarge(need) {
 		return Forever
 	}
@@ -46,10 +51,11 @@ func (b *Bucket) Take(now time.Time, n, need int) time.Duration {
 }
 
 // Give implements [Limiter].
-func (b *Bucket) Give(_ time.Time, n int) {
+func (b *Bucket) Give(now time.Time, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.b.give(n)
+	b.clock.at(now)
+	b.b.give(n, 0)
 }
 
 // Tokens returns how many tokens there are at that time: less than zero after
@@ -57,15 +63,15 @@ func (b *Bucket) Give(_ time.Time, n int) {
 func (b *Bucket) Tokens(now time.Time) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.b.tokens(int64(now.Sub(b.start)))
+	return b.b.tokens(b.clock.at(now))
 }
 
-// SetLimit changes the limit. The tokens that are missing stay missing: a
-// bucket that was full is full at its new size.
+// SetLimit changes the limit. The tokens that are missing stay missing, parts
+// of one too: a bucket that was full is full at its new size.
 func (b *Bucket) SetLimit(now time.Time, limit Limit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.b.set(int64(now.Sub(b.start)), limit)
+	b.b.set(b.clock.at(now), limit)
 }
 
 // never is the wait of a bucket that will not have what is asked for.
@@ -112,17 +118,50 @@ func (b *bucket) configure(l Limit) {
 
 // set changes the limit and keeps how many tokens are missing.
 func (b *bucket) set(now int64, l Limit) {
-	missing := b.missing(now)
+	old := *b
 	b.configure(l)
-	switch b.interval {
-	case 0:
+	switch {
+	case b.interval == 0:
 		b.due = 0
-	case never:
-		b.due = missing
+	case b.interval == never:
+		b.due = old.missing(now)
+	case old.interval == never:
+		b.due = now + span(old.due, b.interval)
+	case old.interval == 0 || old.due <= now:
+		b.due = now
 	default:
-		b.due = now + min(missing, maxSpan/b.interval)*b.interval
+		// In parts of a token, since limits that change often would else keep
+		// any from coming.
+		b.due = now + scale(old.due-now, b.interval, old.interval)
 	}
 }
+
+// miss takes as many tokens as another bucket has missing.
+func (b *bucket) miss(now int64, o *bucket) {
+	switch {
+	case b.interval == 0 || o.interval == 0 || o.full(now):
+	case b.interval == never || o.interval == never:
+		b.take(now, int(o.missing(now)))
+	default:
+		b.due = min(max(b.due, now), now+maxSpan) + scale(o.due-now, b.interval, o.interval)
+	}
+}
+
+// scale returns x×by/of, rounded up, at most maxSpan.
+func scale(x, by, of int64) int64 {
+	high, low := bits.Mul64(uint64(x), uint64(by))
+	if high >= uint64(of) {
+		return maxSpan
+	}
+	quotient, rest := bits.Div64(high, low, uint64(of))
+	if rest > 0 {
+		quotient++
+	}
+	return int64(min(quotient, uint64(maxSpan)))
+}
+
+// span is the time in which n tokens come, at most maxSpan.
+func span(n, interval int64) int64 { return min(n, maxSpan/interval) * interval }
 
 // maxSpan bounds what is added to a time: 73 years.
 const maxSpan = int64(1) << 61
@@ -167,23 +206,26 @@ func (b *bucket) delay(now int64, n int) int64 {
 
 // take takes n tokens, whether they are there or not.
 func (b *bucket) take(now int64, n int) {
-	switch b.interval {
-	case 0:
-	case never:
+	switch {
+	case b.interval == 0 || n <= 0:
+	case b.interval == never:
 		b.due += int64(n)
 	default:
-		b.due = max(b.due, now) + min(int64(n), maxSpan/b.interval)*b.interval
+		// A debt upon a debt may be more than a century.
+		b.due = min(max(b.due, now), now+maxSpan) + span(int64(n), b.interval)
 	}
 }
 
-// give takes back a take.
-func (b *bucket) give(n int) {
-	switch b.interval {
-	case 0:
-	case never:
+// give takes back what was taken a while ago. What would have come since then
+// if the bucket had been full is lost: others who took may have had it from the
+// time, and would have it twice.
+func (b *bucket) give(n int, ago int64) {
+	switch {
+	case b.interval == 0 || n <= 0:
+	case b.interval == never:
 		b.due = max(0, b.due-int64(n))
 	default:
-		b.due -= min(int64(n), maxSpan/b.interval) * b.interval
+		b.due -= max(0, span(int64(n), b.interval)-ago)
 	}
 }
 

@@ -4,7 +4,7 @@ package ratelimit
 // nobody waits who was here before.
 func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (admitted, began bool) {
 	t := g.tenant
-	if g.ready > 0 || g.fair.heap.len() > 0 || s.frozen > now || t.frozen > now {
+	if g.ready > 0 || g.fair.len() > 0 || s.frozen > now || t.frozen > now {
 		return false, false
 	}
 	if !r.Slotless && (s.full() || t.full()) {
@@ -14,16 +14,18 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 		if k.frozen > now || k.waits(r.Lane) {
 			return false, false
 		}
-		if g.metered() && k.bucket.delay(now, r.need(&k.bucket)) > 0 {
-			return false, false
+		if g.metered() {
+			if b := k.in(now, r.KeyClass); b.delay(now, r.need(b)) > 0 {
+				return false, false
+			}
 		}
 	}
 	cold := s.cold(now, t)
-	if cold && (s.starting.n > 0 || s.startDelay(now, 1) > 0) {
+	if cold && (s.starting > 0 || s.startDelay(now, 1) > 0) {
 		return false, false
 	}
 	if g.metered() {
-		if g.bucket.delay(now, r.need(&g.bucket)) > 0 {
+		if g.bucket.delay(now, r.need(g.bucket)) > 0 {
 			return false, false
 		}
 		if d, _ := s.totalDelay(now, r); d > 0 {
@@ -32,14 +34,24 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 	}
 	if cold {
 		s.begin(now, t)
-		t.begun = false // this request has begun it
+	}
+	began = cold
+	if t.begun {
+		began, t.begun = true, false
 	}
 	s.take(now, g, k, r)
-	return true, cold
+	if k != nil && len(k.flows) > 0 && g.metered() {
+		s.passBy(k, nil)
+	}
+	return true, began
 }
 
-// waits reports whether anyone waits for the key who is as urgent.
+// waits reports whether anyone waits for the key who is as urgent, or whose
+// turn it is.
 func (k *key[K]) waits(lane int) bool {
+	if k.claim != nil {
+		return true
+	}
 	for _, f := range k.flows {
 		if f.lane <= lane {
 			return true
@@ -58,19 +70,21 @@ func (s *Scheduler[K]) totalDelay(now int64, r *Request[K]) (delay int64, large 
 	if s.cfg.Shared == nil {
 		return 0, false
 	}
-	need := r.Cost
-	if r.Debt {
-		need = 1
+	// How much Shared can hold is not known, so a debt is tried with half as
+	// much each time.
+	for need := r.Cost; ; need /= 2 {
+		d := int64(s.cfg.Shared.Take(s.time(now), r.Cost, need))
+		if d < never || !r.Debt || need <= 1 {
+			return d, d == never
+		}
 	}
-	d := int64(s.cfg.Shared.Take(s.time(now), r.Cost, need))
-	return d, d == never
 }
 
 // take takes from every level but Config.Shared.
 func (s *Scheduler[K]) take(now int64, g *gate[K], k *key[K], r *Request[K]) {
 	if g.metered() {
 		if k != nil {
-			k.bucket.take(now, r.Cost)
+			k.in(now, r.KeyClass).take(now, r.Cost)
 		}
 		g.bucket.take(now, r.Cost)
 		s.total.take(now, r.Cost)
@@ -92,18 +106,22 @@ func (s *Scheduler[K]) take(now int64, g *gate[K], k *key[K], r *Request[K]) {
 // undo gives back what an admission took, because nobody wants it any more.
 func (s *Scheduler[K]) undo(now int64, w *waiter[K]) {
 	g, k, r := w.flow.gate, w.flow.key, &w.req
-	if g.metered() {
+	if g.metered() && s.cfg.Shared != nil {
+		s.cfg.Shared.Give(s.time(now), r.Cost)
+	}
+	if g.metered() && w.granted >= s.changedAt { // or they were other units
+		ago := now - w.granted
 		if k != nil {
-			k.bucket.give(r.Cost)
+			k.in(now, r.KeyClass).give(r.Cost, ago)
 		}
-		g.bucket.give(r.Cost)
-		s.total.give(r.Cost)
-		if s.cfg.Shared != nil {
-			s.cfg.Shared.Give(s.time(now), r.Cost)
-		}
+		g.bucket.give(r.Cost, ago)
+		s.total.give(r.Cost, ago)
 	}
 	if !r.Slotless {
 		s.vacate(g.tenant)
+	}
+	if w.began {
+		g.tenant.begun = true // the next one begins it, with the start that was taken
 	}
 	g.tenant.admitted--
 	s.admitted--
@@ -111,13 +129,11 @@ func (s *Scheduler[K]) undo(now int64, w *waiter[K]) {
 	if k != nil {
 		s.placeKey(now, k)
 	}
-	g.tag -= w.charge
-	switch g.state {
-	case queued:
-		g.fair.heap.fix(g)
-	case asleep:
-		s.enter(g)
-		s.settle(g)
+	s.retag(g, *g.tag-w.charge)
+	for _, g := range g.tenant.gates {
+		if g != nil {
+			s.retryGate(g)
+		}
 	}
 }
 
@@ -147,9 +163,11 @@ func (s *Scheduler[K]) join(now, deadline int64, g *gate[K], k *key[K], r *Reque
 	t.waiting++
 	s.waiting++
 	if r.MaxWait > 0 {
-		s.setAlarm(&w.expiry, later(now, int64(r.MaxWait)))
+		// What may go at the last moment goes.
+		s.setAlarm(&w.expiry, later(now, int64(r.MaxWait)+1))
 	}
 	if f.first() == w {
+		s.unclaim(f)
 		s.changed(now, f)
 	}
 	s.pump(now)
@@ -177,16 +195,20 @@ func (s *Scheduler[K]) earliest(now int64, g *gate[K], k *key[K], ahead int, r *
 	later(LevelTenant, g.tenant.frozen)
 	if g.metered() {
 		delay(LevelAll, &s.total)
-		delay(LevelTenant, &g.bucket)
+		delay(LevelTenant, g.bucket)
 	}
 	if k != nil {
 		later(LevelKey, k.frozen)
 		if g.metered() {
-			delay(LevelKey, &k.bucket)
+			delay(LevelKey, k.in(now, r.KeyClass))
 		}
 	}
-	if t := g.tenant; s.cold(now, t) && t.starting.in == nil {
-		if d := s.startDelay(now, s.starting.n+1); d == never {
+	if t := g.tenant; s.cold(now, t) {
+		n := 1
+		if !t.startsIn(g.queue) {
+			n += g.queue.starting.n
+		}
+		if d := s.startDelay(now, n); d == never {
 			later(LevelStarts, never)
 		} else {
 			later(LevelStarts, now+d)
@@ -198,27 +220,27 @@ func (s *Scheduler[K]) earliest(now int64, g *gate[K], k *key[K], ahead int, r *
 // pump lets go all who may go now, and sets the timer for the next. It is
 // called after every change; the lock is held. Afterwards whoever still waits
 // has a level that keeps it: its key (the flow sleeps), its tenant (the gate
-// is asleep, parked or unbegun), or what all share (the gate is queued, and
-// retry or the next free slot will be the time).
+// is asleep or parked), the starts (it is unbegun, and there is none or another
+// tenant is first), or what all share (the gate is queued, and retry or the
+// next free slot will be the time).
 func (s *Scheduler[K]) pump(now int64) {
-	s.wake(now)
-	s.beginTenants(now)
-	s.retry = never
-	blocked := false // whether what all share has no unit for the metered ones
+	s.retry, s.retryStarts = never, never
+	// Whether what all share has no unit for the metered gate that is next. The
+	// others wait behind it, as long as nothing else keeps it: what a free
+	// request takes may be the slot or start that it needs.
+	blocked := false
 	for {
-		g := s.pick(blocked)
-		if g == nil {
-			break
-		}
+		s.wake(now)
 		if s.frozen > now {
 			s.retry = s.frozen
 			break
 		}
-		t := g.tenant
-		if s.cold(now, t) && !s.mayBegin(now, t) {
-			s.leave(g, unbegun)
-			continue
+		s.callFirst(now)
+		g := s.pick(blocked)
+		if g == nil {
+			break
 		}
+		t := g.tenant
 		if t.frozen > now {
 			s.leave(g, asleep)
 			s.setAlarm(&g.alarm, t.frozen)
@@ -230,26 +252,28 @@ func (s *Scheduler[K]) pump(now int64) {
 			continue
 		}
 		r := &f.first().req
-		if !r.Slotless {
-			if s.full() {
-				break
-			}
-			if t.full() {
-				s.leave(g, parked)
-				continue
-			}
+		if !r.Slotless && t.full() {
+			s.leave(g, parked)
+			continue
+		}
+		if level, large := s.tooLarge(now, g, f.key, r); large { // now
+			s.refuse(f.first(), &Refusal{Err: ErrTooLarge, Level: level, Wait: Forever})
+			s.placeFlow(now, f)
+			continue
 		}
 		if g.metered() {
-			if level, large := s.tooLarge(g, f.key, r); large { // now
-				s.refuse(f.first(), &Refusal{Err: ErrTooLarge, Level: level, Wait: Forever})
-				s.placeFlow(now, f)
-				continue
-			}
-			if d := g.bucket.delay(now, r.need(&g.bucket)); d > 0 {
+			if d := g.bucket.delay(now, r.need(g.bucket)); d > 0 {
 				s.leave(g, asleep)
 				s.setAlarm(&g.alarm, later(now, d))
 				continue
 			}
+		}
+		cold := s.cold(now, t)
+		if cold && !s.mayBegin(now, g) {
+			s.leave(g, unbegun)
+			continue
+		}
+		if g.metered() {
 			d, large := s.totalDelay(now, r)
 			if large {
 				s.refuse(f.first(), &Refusal{Err: ErrTooLarge, Level: LevelAll, Wait: Forever})
@@ -257,12 +281,16 @@ func (s *Scheduler[K]) pump(now int64) {
 				continue
 			}
 			if d > 0 {
-				s.retry = min(s.retry, later(now, d))
+				s.retry = later(now, d)
+				if s.warmFor > 0 && !cold {
+					s.retry = min(s.retry, t.warm) // from then on it needs a start
+				}
 				blocked = true
 				continue
 			}
 		}
-		s.grant(now, f)
+		s.grant(now, f, cold)
+		s.retry, blocked = never, false
 	}
 	s.arm(now)
 }
@@ -270,27 +298,34 @@ func (s *Scheduler[K]) pump(now int64) {
 // pick returns the gate that goes next. The metered and the free ones take
 // turns, since they compete for slots.
 func (s *Scheduler[K]) pick(blocked bool) *gate[K] {
-	metered, free := s.metered.heap.items, s.free.heap.items
-	switch {
-	case len(free) > 0 && (blocked || len(metered) == 0 || s.freeTurn):
-		return free[0]
-	case len(metered) > 0 && !blocked:
-		return metered[0]
+	slots := !s.full()
+	free := s.free.head(slots)
+	if blocked || free != nil && s.freeTurn {
+		return free
 	}
-	return nil
+	if metered := s.metered.head(slots); metered != nil {
+		return metered
+	}
+	return free
 }
 
 // grant lets the first of a flow go.
-func (s *Scheduler[K]) grant(now int64, f *flow[K]) {
+func (s *Scheduler[K]) grant(now int64, f *flow[K], cold bool) {
 	g, w := f.gate, f.first()
 	s.freeTurn = g.metered()
-	w.began, g.tenant.begun = g.tenant.begun, false
+	if cold {
+		s.begin(now, g.tenant)
+	}
 	s.take(now, g, f.key, &w.req)
 	s.dequeue(w)
-	g.fair.last = max(g.fair.last, g.tag)
-	w.charge = g.charge(w.req.Cost)
-	g.tag += w.charge
-	g.fair.heap.fix(g)
+	if f.key != nil && g.metered() {
+		s.passBy(f.key, f)
+	}
+	if behind(g.fair.last, *g.tag) {
+		g.fair.last = *g.tag
+	}
+	w.granted, w.charge = now, s.charge(g, w.req.Cost)
+	w.began, g.tenant.begun = cold || g.tenant.begun, false
 	g.went(f)
 	w.done <- nil
 	s.placeFlow(now, f)

@@ -8,9 +8,11 @@ type waiter[K comparable] struct {
 	expiry alarm[K]
 	// done gets nil for an admission, the refusal otherwise: once. A waiter is
 	// used again after that was received.
-	done   chan error
-	charge uint64 // to the gate's tag, once admitted
-	began  bool   // the tenant began with it
+	done chan error
+	// Once admitted:
+	granted int64  // when
+	charge  uint64 // to the tenant's tag
+	began   bool   // the tenant began with it
 }
 
 // flow is the queue of a key's requests of one class and lane, first come
@@ -23,6 +25,7 @@ type flow[K comparable] struct {
 	lane    int
 	waiters list[*waiter[K]]
 	cost    int // of all who wait
+	passed  int // how many others of the key went before the first, while it slept
 	place   elem[*flow[K]]
 	alarm   alarm[K] // when the key has room for the first
 }
@@ -36,10 +39,62 @@ func (f *flow[K]) delay(now int64) int64 {
 	}
 	d := max(f.key.frozen-now, 0)
 	if f.gate.metered() {
-		w := f.first()
-		d = max(d, f.key.bucket.delay(now, w.req.need(&f.key.bucket)))
+		if f.held() {
+			return never
+		}
+		r := &f.first().req
+		b := f.key.in(now, r.KeyClass)
+		d = max(d, b.delay(now, r.need(b)))
 	}
 	return d
+}
+
+// held reports whether the flow must leave the key's units to another one: to
+// the one whose turn it is, or to a more urgent one of its class.
+func (f *flow[K]) held() bool {
+	if f.key.claim != nil {
+		return f.key.claim != f
+	}
+	for _, o := range f.key.flows {
+		if o.gate == f.gate && o.lane < f.lane {
+			return true
+		}
+	}
+	return false
+}
+
+// passBy notes that units of a key were taken while others wait for them. One
+// that was passed as often as a lane may be has the next turn, and the others
+// hold: else one that needs many units would never see them together.
+func (s *Scheduler[K]) passBy(k *key[K], went *flow[K]) {
+	for _, f := range k.flows {
+		if f == went || !f.gate.metered() || !f.sleeps() {
+			continue
+		}
+		f.passed++
+		if k.claim == nil && f.passed >= s.cfg.LaneShare-1 {
+			k.claim = f
+			s.setAlarm(&f.alarm, 0)
+		}
+	}
+}
+
+// unclaim ends a flow's turn, since its first has gone or given up.
+func (s *Scheduler[K]) unclaim(f *flow[K]) {
+	f.passed = 0
+	if f.key != nil && f.key.claim == f {
+		f.key.claim = nil
+		s.rouse(f.key)
+	}
+}
+
+// rouse has all that sleeps of a key looked at before anyone else goes.
+func (s *Scheduler[K]) rouse(k *key[K]) {
+	for _, f := range k.flows {
+		if f.sleeps() {
+			s.setAlarm(&f.alarm, 0)
+		}
+	}
 }
 
 // flowOf finds the flow that a request belongs to; nil where none waits.
@@ -90,10 +145,13 @@ func (s *Scheduler[K]) drop(f *flow[K]) {
 			f.key.flows[i] = f.key.flows[last]
 			f.key.flows[last] = nil
 			f.key.flows = f.key.flows[:last]
-			return
+			break
 		}
 	}
+	s.rouse(f.key) // it may have held them
 }
+
+func (f *flow[K]) sleeps() bool { return f.place.in == &f.gate.sleeping }
 
 func (f *flow[K]) inLane() bool { return f.place.in == &f.gate.lanes[f.lane].flows }
 
@@ -114,7 +172,7 @@ func (f *flow[K]) leaveLane() {
 
 // placeFlow puts a flow where it belongs after its first or its key has changed.
 func (s *Scheduler[K]) placeFlow(now int64, f *flow[K]) {
-	for f.waiters.n > 0 && f.tooLarge() {
+	for f.waiters.n > 0 && f.tooLarge(now) {
 		s.refuse(f.first(), &Refusal{Err: ErrTooLarge, Level: LevelKey, Wait: Forever})
 	}
 	if f.waiters.n == 0 {
@@ -128,9 +186,13 @@ func (s *Scheduler[K]) placeFlow(now int64, f *flow[K]) {
 	s.settle(f.gate)
 }
 
-func (f *flow[K]) tooLarge() bool {
+func (f *flow[K]) tooLarge(now int64) bool {
+	if f.key == nil || !f.gate.metered() {
+		return false
+	}
 	r := &f.first().req
-	return f.key != nil && f.gate.metered() && !r.Debt && f.key.bucket.tooLarge(r.Cost)
+	b := f.key.in(now, r.KeyClass)
+	return b.tooLarge(r.need(b))
 }
 
 // sleep takes a flow out of its lane for a time.
@@ -163,6 +225,9 @@ func (f *flow[K]) enqueue(w *waiter[K]) {
 
 // dequeue takes a waiter out of its flow, which may be empty then.
 func (s *Scheduler[K]) dequeue(w *waiter[K]) {
+	if w.flow.first() == w {
+		s.unclaim(w.flow)
+	}
 	w.place.leave()
 	s.alarms.remove(&w.expiry)
 	w.flow.cost -= w.req.Cost
@@ -189,8 +254,5 @@ func (w *waiter[K]) wake(s *Scheduler[K], now int64) {
 // which may have been waiting for the old one.
 func (s *Scheduler[K]) changed(now int64, f *flow[K]) {
 	s.placeFlow(now, f)
-	if g := f.gate; g.state == asleep || g.state == parked {
-		s.enter(g)
-		s.settle(g)
-	}
+	s.retryGate(f.gate)
 }

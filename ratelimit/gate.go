@@ -1,28 +1,33 @@
 package ratelimit
 
-// gate is where a tenant's requests of one class wait. While any of them could
-// go as far as its key is concerned the gate is in one of three states: in its
-// fair queue, asleep until the tenant has room, or parked until a slot is free
-// or the tenant may begin.
+// gate is where a tenant's requests of one class wait, those that hold a slot
+// apart from those that don't: what waits for a slot must not hold up what
+// needs none. While any of them could go as far as its key is concerned the
+// gate is in its fair queue, asleep until the tenant has room, parked until the
+// tenant has a slot, or unbegun until the tenant may begin.
 type gate[K comparable] struct {
-	tenant   *tenant[K]
-	bucket   bucket // the tenant's limit
-	fair     *fair[K]
+	// First what every request looks at, which is a cache line.
+	tenant *tenant[K]
+	fair   *fair[K]
+	bucket *bucket // the tenant's limit of the class
+	own    bucket  // what bucket points to, but for a slotless gate
+	ready  int     // flows in the lanes
+	state  gateState
+
+	queue    *queue[K] // of fair
 	lanes    []waitingLane[K]
 	keyless  []*flow[K] // by lane
 	sleeping list[*flow[K]]
-	ready    int // flows in the lanes
 
-	state gateState
-	tag   uint64 // what it has had, by its weight
-	seq   uint64 // breaks ties
+	tag   *uint64 // the tenant's
+	seq   uint64  // breaks ties
 	pos   int
 	alarm alarm[K]
 }
 
 type waitingLane[K comparable] struct {
 	flows  list[*flow[K]]
-	passed int // how many others went before, while it waited
+	passed int // how many more urgent ones went before, while it waited
 }
 
 type gateState uint8
@@ -31,31 +36,90 @@ const (
 	resting gateState = iota // nothing could go
 	queued                   // in the fair queue
 	asleep                   // until the alarm, or a change of limits
-	parked                   // until a slot is free
+	parked                   // until the tenant has a slot
 	unbegun                  // until the tenant may begin
 )
 
-func (g *gate[K]) metered() bool          { return g.fair.metered }
-func (g *gate[K]) position() *int         { return &g.pos }
-func (g *gate[K]) before(o *gate[K]) bool { return g.tag < o.tag || g.tag == o.tag && g.seq < o.seq }
-func (g *gate[K]) charge(units int) uint64 {
-	return uint64(units) << tagBits / uint64(g.tenant.limits.Weight)
+func (g *gate[K]) metered() bool  { return g.fair.metered }
+func (g *gate[K]) position() *int { return &g.pos }
+
+func (g *gate[K]) before(o *gate[K]) bool {
+	if *g.tag != *o.tag {
+		return behind(*g.tag, *o.tag)
+	}
+	return behind(g.seq, o.seq)
 }
 
 // fair is the queue of gates for what all tenants share: start-time fair
-// queueing (Goyal, Vin, Cheng 1996). A gate's tag grows by what it takes,
-// divided by its weight; the least tag goes next. A gate that comes back
+// queueing (Goyal, Vin, Cheng 1996). A tenant's tag grows by what it takes,
+// divided by its weight; the least tag goes next. A tenant that comes back
 // starts at the tag of the one that went last: it has saved up nothing, and
 // goes before those that have had more than their share meanwhile.
+//
+// A tenant has one tag for all of its gates, so that more classes are no more
+// share; its gates take turns.
 type fair[K comparable] struct {
-	heap    heap[*gate[K]]
-	metered bool
-	last    uint64 // tag of the gate that went last
-	seq     uint64
+	slotted, slotless queue[K]
+	metered           bool
+	last              uint64 // tag of the tenant that went last
+	seq               uint64
+}
+
+// queue is a part of a fair queue: what is in it waits for the same.
+type queue[K comparable] struct {
+	gates    heap[*gate[K]]
+	starting list[*tenant[K]] // those that wait for a start, the first also in gates
+	i        int              // which of the four it is
 }
 
 // tagBits are the fraction of a tag, so that weights up to MaxWeight differ.
 const tagBits = 20
+
+// behind compares tags and sequence numbers, which may wrap.
+func behind(a, b uint64) bool { return int64(a-b) < 0 }
+
+func (f *fair[K]) len() int { return f.slotted.gates.len() + f.slotless.gates.len() }
+
+// head returns the gate that goes next, nil for none. Those that need a slot
+// are left out where there is none.
+func (f *fair[K]) head(slots bool) *gate[K] {
+	var g *gate[K]
+	if slots && f.slotted.gates.len() > 0 {
+		g = f.slotted.gates.items[0]
+	}
+	if f.slotless.gates.len() > 0 && (g == nil || f.slotless.gates.items[0].before(g)) {
+		g = f.slotless.gates.items[0]
+	}
+	return g
+}
+
+// charge adds to the tag of a gate's tenant what it takes.
+func (s *Scheduler[K]) charge(g *gate[K], cost int) (charged uint64) {
+	charged = uint64(cost) << tagBits / uint64(g.tenant.limits.Weight)
+	s.retag(g, *g.tag+charged)
+	return charged
+}
+
+// retag changes a tenant's tag, which is that of each of its gates, and gives
+// its other gates the next turn.
+func (s *Scheduler[K]) retag(g *gate[K], tag uint64) {
+	for _, o := range g.tenant.gates {
+		if o != nil && o.state == queued && o != g && o.fair == g.fair {
+			o.queue.gates.remove(o)
+		}
+	}
+	*g.tag = tag
+	g.fair.seq++
+	g.seq = g.fair.seq
+	if g.state == queued {
+		g.queue.gates.fix(g)
+	}
+	for _, o := range g.tenant.gates {
+		if o != nil && o.state == queued && o.pos == 0 {
+			o.queue.gates.push(o)
+		}
+	}
+}
 
 // enter puts a gate into its fair queue.
 func (s *Scheduler[K]) enter(g *gate[K]) {
@@ -63,20 +127,32 @@ func (s *Scheduler[K]) enter(g *gate[K]) {
 		return
 	}
 	s.alarms.remove(&g.alarm)
+	if behind(*g.tag, g.fair.last) && !g.tenant.queuesIn(g.fair) {
+		*g.tag = g.fair.last
+	}
 	g.state = queued
-	g.tag = max(g.tag, g.fair.last)
 	g.fair.seq++
 	g.seq = g.fair.seq
-	g.fair.heap.push(g)
+	g.queue.gates.push(g)
+}
+
+func (t *tenant[K]) queuesIn(f *fair[K]) bool {
+	for _, g := range t.gates {
+		if g != nil && g.state == queued && g.fair == f {
+			return true
+		}
+	}
+	return false
 }
 
 // leave takes a gate out of its fair queue, into another state.
 func (s *Scheduler[K]) leave(g *gate[K], state gateState) {
 	if g.state == queued {
-		g.fair.heap.remove(g)
+		g.queue.gates.remove(g)
 	}
 	s.alarms.remove(&g.alarm)
 	g.state = state
+	s.mayLeaveStarting(g.tenant, g.queue)
 }
 
 // settle makes the gate's state fit to whether any of its flows could go.
@@ -89,18 +165,21 @@ func (s *Scheduler[K]) settle(g *gate[K]) {
 	}
 }
 
-// reconsider looks at all of a gate anew, since limits or freezes changed.
-func (s *Scheduler[K]) reconsider(now int64, g *gate[K]) {
-	for _, f := range g.flows() {
-		if f.key != nil {
-			f.key.use(now, f.key.class)
-		}
-		s.placeFlow(now, f)
-	}
+// retryGate puts a gate that waits for its tenant into the fair queue, to be looked
+// at anew.
+func (s *Scheduler[K]) retryGate(g *gate[K]) {
 	if g.state == asleep || g.state == parked {
 		s.enter(g)
 		s.settle(g)
 	}
+}
+
+// reconsider looks at all of a gate anew, since limits or freezes changed.
+func (s *Scheduler[K]) reconsider(now int64, g *gate[K]) {
+	for _, f := range g.flows() {
+		s.placeFlow(now, f)
+	}
+	s.retryGate(g)
 }
 
 // flows returns all in which anyone waits.
@@ -118,15 +197,21 @@ func (g *gate[K]) flows() []*flow[K] {
 }
 
 // next returns the flow whose first goes next as far as the gate is concerned;
-// nil where none could go. It goes by lanes: an urgent one goes before those
-// that are less so, until one of them was passed too often.
+// nil where none could go. It goes by lanes: the most urgent one that was
+// passed too often, or else the most urgent.
 func (s *Scheduler[K]) next(now int64, g *gate[K]) *flow[K] {
 	for g.ready > 0 {
 		chosen := -1
 		for i := range g.lanes {
 			l := &g.lanes[i]
-			if l.flows.n > 0 && (chosen < 0 || l.passed >= s.cfg.LaneShare-1) {
+			if l.flows.n == 0 {
+				continue
+			}
+			if overdue := l.passed >= s.cfg.LaneShare-1; overdue || chosen < 0 {
 				chosen = i
+				if overdue {
+					break
+				}
 			}
 		}
 		f := g.lanes[chosen].flows.first.of
@@ -158,7 +243,4 @@ func (g *gate[K]) went(f *flow[K]) {
 }
 
 // wake implements sleeper.
-func (g *gate[K]) wake(s *Scheduler[K], _ int64) {
-	s.enter(g)
-	s.settle(g)
-}
+func (g *gate[K]) wake(s *Scheduler[K], _ int64) { s.retryGate(g) }

@@ -18,13 +18,14 @@ type KeyedConfig struct {
 // full, and only then, since forgetting it sooner would hand out its tokens
 // twice. When it remembers as many as it may and none can be forgotten, new
 // keys are refused. It is safe for concurrent use. Make it with [NewKeyed].
+//
+// Times that go back are taken as by [Bucket].
 type Keyed[K comparable] struct {
 	limit Limit
-	start time.Time
 
-	mu   sync.Mutex // guards what follows; nothing is called under it
-	now  int64      // of the last call, for idle
-	keys table[K, *keyed]
+	mu    sync.Mutex // guards what follows; nothing is called under it
+	clock clock
+	keys  table[K, *keyed]
 }
 
 // keyed is what is known of a key.
@@ -38,8 +39,10 @@ func NewKeyed[K comparable](cfg KeyedConfig) *Keyed[K] {
 	if cfg.MaxKeys <= 0 {
 		cfg.MaxKeys = 1 << 17
 	}
-	k := &Keyed[K]{limit: cfg.Limit, start: time.Now()}
-	k.keys = newTable[K](cfg.MaxKeys, func(v *keyed, _ bool) bool { return v.frozen <= k.now && v.bucket.full(k.now) }, nil)
+	k := &Keyed[K]{limit: cfg.Limit, clock: clock{base: time.Now()}}
+	k.keys = newTable[K](cfg.MaxKeys, func(v *keyed, _ bool) bool {
+		return v.frozen <= k.clock.last && v.bucket.full(k.clock.last)
+	}, nil)
 	return k
 }
 
@@ -48,7 +51,8 @@ type Decision struct {
 	// OK says whether it was let in. If not, nothing was taken.
 	OK bool
 	// Wait is how long to wait until it would be; [Forever] for more than the
-	// burst. It is 0 when OK.
+	// burst, and for a key that is not equal to itself, such as a float that
+	// is not a number. It is 0 when OK.
 	Wait time.Duration
 	// Remaining is how many units are there now, and Reset how long it takes
 	// until the burst is.
@@ -58,14 +62,17 @@ type Decision struct {
 	Full bool
 }
 
-// Allow takes n units of a key if they are there.
+// Allow takes n units of a key if they are there. n below 1 takes none.
 func (k *Keyed[K]) Allow(key K, n int) Decision { return k.AllowAt(time.Now(), key, n) }
 
 // AllowAt is Allow at a time that is given.
 func (k *Keyed[K]) AllowAt(now time.Time, key K, n int) Decision {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	at := k.at(now)
+	at := k.clock.at(now)
+	if !same(key, key) {
+		return Decision{Wait: Forever}
+	}
 	v, found := k.keys.get(key)
 	if !found {
 		v = &keyed{bucket: newBucket(k.limit)}
@@ -75,7 +82,7 @@ func (k *Keyed[K]) AllowAt(now time.Time, key K, n int) Decision {
 		wait = never
 	}
 	if wait == 0 {
-		if !found && !k.keys.add(key, v) {
+		if !found && n > 0 && !k.keys.add(key, v) {
 			// Within the time that a full bucket takes to refill, one of those
 			// that are remembered is likely to be forgotten.
 			return Decision{Full: true, Wait: time.Duration(max(v.bucket.interval, int64(time.Second)))}
@@ -94,13 +101,15 @@ func (k *Keyed[K]) AllowAt(now time.Time, key K, n int) Decision {
 func (k *Keyed[K]) Freeze(key K, until time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.at(time.Now())
+	if !same(key, key) {
+		return
+	}
 	v, found := k.keys.get(key)
 	if !found {
 		v = &keyed{bucket: newBucket(k.limit)}
 		k.keys.force(key, v)
 	}
-	v.frozen = max(v.frozen, int64(until.Sub(k.start)))
+	v.frozen = max(v.frozen, int64(until.Sub(k.clock.base)))
 }
 
 // Thaw ends a freeze.
@@ -119,8 +128,6 @@ func (k *Keyed[K]) Len() int {
 	return k.keys.len()
 }
 
-// at converts a time. The lock is held.
-func (k *Keyed[K]) at(now time.Time) int64 {
-	k.now = int64(now.Sub(k.start))
-	return k.now
-}
+// same reports whether two keys are equal. A key that is not equal to itself
+// could never be found again.
+func same[K comparable](a, b K) bool { return a == b }

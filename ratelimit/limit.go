@@ -62,7 +62,7 @@ func (l Limit) String() string {
 		return "unlimited"
 	}
 	burst := l.burst()
-	if perMinute := l.Rate * 60; l.Rate > 0 && l.Rate < 1 && math.Abs(perMinute-math.Round(perMinute)) < 1e-9 {
+	if perMinute := l.Rate * 60; l.Rate < 1 && perMinute >= 1 && math.Abs(perMinute-math.Round(perMinute)) < 1e-9 {
 		return fmt.Sprintf("%.0f/min, burst %d", perMinute, burst)
 	}
 	return strconv.FormatFloat(l.Rate, 'g', 6, 64) + "/s, burst " + strconv.Itoa(burst)
@@ -76,6 +76,8 @@ func (l Limit) burst() int {
 		return l.Burst
 	case l.Rate >= math.MaxInt32:
 		return math.MaxInt32
+	case math.IsNaN(l.Rate):
+		return 1
 	}
 	return max(1, int(math.Ceil(l.Rate)))
 }
@@ -96,7 +98,7 @@ func (l Limit) Window() time.Duration {
 		return 0
 	}
 	window := float64(l.burst()) / l.Rate * float64(time.Second)
-	if window >= math.MaxInt64 {
+	if !(window < math.MaxInt64) {
 		return 0
 	}
 	return time.Duration(math.Round(window))

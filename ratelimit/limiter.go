@@ -19,7 +19,7 @@ type Limiter interface {
 	// that many. need is n, or less for a request that is larger than the
 	// supply can hold: it leaves a debt, which later ones wait for.
 	Take(now time.Time, n, need int) (wait time.Duration)
-	// Give gives back n units that were taken and not used.
+	// Give gives back n units that were taken a moment ago and not used.
 	Give(now time.Time, n int)
 }
 
@@ -67,9 +67,10 @@ func (a adapted) Take(now time.Time, n, need int) time.Duration {
 }
 
 // Give adds tokens by taking a negative number: Reservation.Cancel gives
-// nothing back once a token's time has come.
+// nothing back once a token's time has come, and AllowN does nothing while
+// there is a debt.
 func (a adapted) Give(now time.Time, n int) {
 	if n > 0 {
-		a.l.AllowN(now, -n)
+		a.l.ReserveN(now, -n)
 	}
 }

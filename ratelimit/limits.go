@@ -61,6 +61,9 @@ func limitOf(limits []Limit, class int) Limit {
 // SetTenant gives a tenant limits of its own, at once and until
 // [Scheduler.ResetTenant]. Who waits and may now go, goes; units that are
 // missing stay missing.
+//
+// They are kept for tenants that make no requests too, so the caller bounds
+// for how many there are; a tenant that is gone is reset.
 func (s *Scheduler[K]) SetTenant(id string, limits Limits) error {
 	if err := limits.Check(); err != nil {
 		return fmt.Errorf("limits of a tenant: %w", err)
@@ -86,6 +89,7 @@ func (s *Scheduler[K]) ResetTenant(id string) {
 
 func (s *Scheduler[K]) applyTo(id string, limits *Limits) {
 	now := s.now()
+	s.changedAt = now
 	if t, found := s.tenants.get(id); found {
 		s.apply(now, t, limits)
 		s.pump(now)
@@ -101,6 +105,7 @@ func (s *Scheduler[K]) SetDefault(limits Limits) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, old := s.now(), s.common
+	s.changedAt = now
 	s.common = limits.clone()
 	for _, t := range s.tenants.lru.Values() {
 		if t.limits == old {
@@ -120,6 +125,7 @@ func (s *Scheduler[K]) SetTotal(limit Limit, inFlight int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
+	s.changedAt = now
 	s.total.set(now, limit)
 	s.slots = inFlight
 	s.pump(now)
@@ -134,9 +140,13 @@ func (s *Scheduler[K]) apply(now int64, t *tenant[K], limits *Limits) {
 		if g == nil {
 			continue
 		}
-		if i > 0 {
-			g.bucket.set(now, limitOf(limits.Classes, i-1))
+		if i > 1 && i%2 == 0 {
+			g.own.set(now, limitOf(limits.Classes, i/2-1))
 		}
-		s.reconsider(now, g)
+	}
+	for _, g := range t.gates {
+		if g != nil {
+			s.reconsider(now, g)
+		}
 	}
 }

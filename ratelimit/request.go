@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -24,16 +25,19 @@ type Request[K comparable] struct {
 	// the level is full, leaving a debt that later ones wait for. Without it
 	// such a request is refused with [ErrTooLarge].
 	Debt bool
-	// Slotless says that it holds no slot while it is under way.
+	// Slotless says that it holds no slot while it is under way. It waits
+	// apart from those that do.
 	Slotless bool
 	// Class and KeyClass choose a limit from [Limits].Classes and Keys; what
-	// is beyond their ends has no limit. Classes wait apart. They are 0 to 15.
+	// is beyond their ends has no limit. Classes wait apart. The KeyClasses of
+	// one key do not, and they draw on one bucket, each with its own limit.
+	// They are 0 to 15.
 	Class, KeyClass int
 	// Lane is its urgency, 0 being the most urgent; it is less than
 	// [Config].Lanes.
 	Lane int
-	// MaxWait bounds the wait, as a deadline of the context does. 0 is no
-	// bound.
+	// MaxWait bounds the wait, as a deadline of the context does. 0 and less
+	// are no bound.
 	MaxWait time.Duration
 	// Ticket is the [Permit].Ticket of an earlier request that is made again:
 	// it waits in the place that it had. 0 is the end of the queue.
@@ -53,14 +57,16 @@ func (r *Request[K]) check(lanes int) error {
 		return fmt.Errorf("admit: class %d, %d", r.Class, r.KeyClass)
 	case r.Lane < 0 || r.Lane >= lanes:
 		return fmt.Errorf("admit: lane %d of %d", r.Lane, lanes)
+	case !same(r.Key, r.Key):
+		return errors.New("admit: the key is not equal to itself")
 	}
 	return nil
 }
 
 // need is how many units must be there for a request to go.
 func (r *Request[K]) need(b *bucket) int {
-	if r.Debt && b.burst > 0 {
-		return min(r.Cost, int(b.burst))
+	if r.Debt {
+		return max(1, min(r.Cost, int(b.burst)))
 	}
 	return r.Cost
 }

@@ -34,8 +34,9 @@ type Config struct {
 	// Lanes is how many lanes there are. 0 means 2.
 	Lanes int
 	// LaneShare says how often a lane has its turn while more urgent ones
-	// wait: at least one in LaneShare of the tenant's admissions. 0 means 10,
-	// the least is 2.
+	// wait: when LaneShare-1 of those went before it. Of two lanes the lower
+	// one thus gets at least one in LaneShare of the tenant's admissions, and
+	// of a key's. 0 means 10, the least is 2.
 	LaneShare int
 
 	// MaxWaiting bounds how many wait, and MaxWaitingPerTenant how many of one
@@ -45,7 +46,8 @@ type Config struct {
 	// are remembered. One is forgotten only when that loses nothing: its
 	// bucket is full, it is not frozen and nobody waits. When that is not
 	// enough, new ones are refused with [ErrQueueFull]. 0 means 131,072 and
-	// 1,048,576; each takes some 250 bytes.
+	// 1,048,576. A tenant takes some 550 bytes, and 200 for each further class
+	// that it uses; a key some 210, where K is a number (BenchmarkSchedulerMemory).
 	MaxTenants, MaxKeys int
 }
 
@@ -115,6 +117,8 @@ type Scheduler[K comparable] struct {
 	at      int64 // when idle is asked
 	common  *Limits
 	own     map[string]*Limits
+	// changedAt is when any limit was changed last.
+	changedAt int64
 
 	total    bucket
 	frozen   int64 // until
@@ -123,7 +127,7 @@ type Scheduler[K comparable] struct {
 
 	starts       []bucket
 	startsFrozen int64 // until
-	starting     list[*tenant[K]]
+	starting     int   // tenants that wait to begin
 	retryStarts  int64
 
 	metered, free fair[K]
@@ -161,8 +165,11 @@ func NewScheduler[K comparable](cfg Config) (*Scheduler[K], error) {
 		frozenKeys:  make(map[*key[K]]struct{}),
 	}
 	s.metered.metered = true
+	for i, q := range s.queues() {
+		q.i = i
+	}
 	s.tenants = newTable[string](cfg.MaxTenants, s.idle, nil)
-	s.keys = newTable[ref[K]](cfg.MaxKeys, s.idleKey, func(k *key[K]) { k.tenant.keys-- })
+	s.keys = newTable[ref[K]](cfg.MaxKeys, s.idleKey, s.forgotten)
 	for _, l := range cfg.Starts {
 		s.starts = append(s.starts, newBucket(l))
 		s.warmFor = int64(cfg.WarmFor)
@@ -176,6 +183,10 @@ func NewScheduler[K comparable](cfg Config) (*Scheduler[K], error) {
 		n.Notify(s.fire)
 	}
 	return s, nil
+}
+
+func (s *Scheduler[K]) queues() [4]*queue[K] {
+	return [4]*queue[K]{&s.metered.slotted, &s.metered.slotless, &s.free.slotted, &s.free.slotless}
 }
 
 // now returns the time since base.
@@ -195,17 +206,20 @@ func (s *Scheduler[K]) Admit(ctx context.Context, r Request[K]) (Permit[K], erro
 	if err := r.check(s.cfg.Lanes); err != nil {
 		return Permit[K]{}, err
 	}
+	// The context is the caller's, and so isn't asked under the lock.
+	var done error
 	if ctx.Err() != nil {
-		return Permit[K]{}, &Refusal{Err: ended(ctx)}
+		done = ended(ctx)
 	}
-	w, p, err := s.ask(ctx, &r)
+	ends, _ := ctx.Deadline()
+	w, p, err := s.ask(&r, done, ends)
 	if w == nil {
 		return p, err
 	}
 	select {
 	case err = <-w.done:
 	case <-ctx.Done():
-		err = s.giveUp(ctx, w)
+		err = s.giveUp(ended(ctx), w)
 	}
 	p = Permit[K]{s: s, tenant: w.flow.gate.tenant, ticket: w.req.Ticket, slot: !w.req.Slotless, began: w.began}
 	s.recycle(w)
@@ -215,13 +229,18 @@ func (s *Scheduler[K]) Admit(ctx context.Context, r Request[K]) (Permit[K], erro
 	return p, nil
 }
 
-// ask admits a request at once, refuses it, or returns what waits for it.
-func (s *Scheduler[K]) ask(ctx context.Context, r *Request[K]) (*waiter[K], Permit[K], error) {
-	now := s.now()
+// ask admits a request at once, refuses it, or returns what waits for it. Its
+// context may be done already, or have a deadline.
+func (s *Scheduler[K]) ask(r *Request[K], done error, ends time.Time) (*waiter[K], Permit[K], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.now() // with the lock, or what waited for it would count as earlier
 	if s.closed {
-		return nil, Permit[K]{}, &Refusal{Err: ErrClosed}
+		done = ErrClosed
+	}
+	if done != nil {
+		s.refused++
+		return nil, Permit[K]{}, &Refusal{Err: done}
 	}
 	t := s.tenantOf(now, r.Tenant, false)
 	if t == nil {
@@ -234,23 +253,26 @@ func (s *Scheduler[K]) ask(ctx context.Context, r *Request[K]) (*waiter[K], Perm
 		s.refused++
 		return nil, Permit[K]{}, &Refusal{Err: ErrQueueFull, Level: LevelKey}
 	}
-	if level, large := s.tooLarge(g, k, r); large {
-		s.refused++
-		return nil, Permit[K]{}, &Refusal{Err: ErrTooLarge, Level: level, Wait: Forever}
-	}
 	again := r.Ticket != 0
 	if !again {
 		s.ticket++
 		r.Ticket = s.ticket
 	}
 	if admitted, began := s.try(now, g, k, r); admitted {
+		if s.metered.len() > 0 {
+			s.pump(now) // who is next may have lost its slot, and so its turn
+		}
 		return nil, Permit[K]{s: s, tenant: t, ticket: r.Ticket, slot: !r.Slotless, began: began}, nil
+	}
+	if level, large := s.tooLarge(now, g, k, r); large {
+		s.refused++
+		return nil, Permit[K]{}, &Refusal{Err: ErrTooLarge, Level: level, Wait: Forever}
 	}
 	if k, ok = s.keyFor(now, t, r, true); !ok {
 		s.refused++
 		return nil, Permit[K]{}, &Refusal{Err: ErrQueueFull, Level: LevelKey}
 	}
-	w, err := s.join(now, s.deadline(ctx, now, r), g, k, r, again)
+	w, err := s.join(now, s.deadline(now, ends, r), g, k, r, again)
 	if err != nil {
 		s.refused++
 	}
@@ -258,13 +280,13 @@ func (s *Scheduler[K]) ask(ctx context.Context, r *Request[K]) (*waiter[K], Perm
 }
 
 // deadline is when the request must have been admitted.
-func (s *Scheduler[K]) deadline(ctx context.Context, now int64, r *Request[K]) int64 {
+func (s *Scheduler[K]) deadline(now int64, ends time.Time, r *Request[K]) int64 {
 	deadline := never
 	if r.MaxWait > 0 {
 		deadline = later(now, int64(r.MaxWait))
 	}
-	if d, ok := ctx.Deadline(); ok {
-		deadline = min(deadline, int64(d.Sub(s.base)))
+	if !ends.IsZero() {
+		deadline = min(deadline, int64(ends.Sub(s.base)))
 	}
 	return deadline
 }
@@ -286,30 +308,29 @@ func (s *Scheduler[K]) keyFor(now int64, t *tenant[K], r *Request[K], waits bool
 			return nil, false
 		}
 	}
-	if !r.Free || k.class < 0 {
-		k.use(now, r.KeyClass)
-	}
 	return k, true
 }
 
 // tooLarge reports whether a level can never hold what the request costs.
-func (s *Scheduler[K]) tooLarge(g *gate[K], k *key[K], r *Request[K]) (Level, bool) {
-	switch {
-	case r.Debt || !g.metered():
+func (s *Scheduler[K]) tooLarge(now int64, g *gate[K], k *key[K], r *Request[K]) (Level, bool) {
+	if !g.metered() {
 		return 0, false
-	case s.total.tooLarge(r.Cost):
-		return LevelAll, true
-	case g.bucket.tooLarge(r.Cost):
-		return LevelTenant, true
-	case k != nil && k.bucket.tooLarge(r.Cost):
+	}
+	large := func(b *bucket) bool { return b.tooLarge(r.need(b)) }
+	switch {
+	case k != nil && large(k.in(now, r.KeyClass)):
 		return LevelKey, true
+	case large(g.bucket):
+		return LevelTenant, true
+	case large(&s.total):
+		return LevelAll, true
 	}
 	return 0, false
 }
 
 // giveUp ends a wait whose context is done. One that was admitted at the same
 // moment gives everything back.
-func (s *Scheduler[K]) giveUp(ctx context.Context, w *waiter[K]) error {
+func (s *Scheduler[K]) giveUp(cause error, w *waiter[K]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -319,8 +340,9 @@ func (s *Scheduler[K]) giveUp(ctx context.Context, w *waiter[K]) error {
 			return err
 		}
 		s.undo(now, w)
+		s.refused++
 		s.pump(now)
-		return &Refusal{Err: ended(ctx)}
+		return &Refusal{Err: cause}
 	default:
 	}
 	f := w.flow
@@ -329,7 +351,7 @@ func (s *Scheduler[K]) giveUp(ctx context.Context, w *waiter[K]) error {
 	s.refused++
 	s.changed(now, f)
 	s.pump(now)
-	return &Refusal{Err: ended(ctx), Level: level, Wait: duration(at, now)}
+	return &Refusal{Err: cause, Level: level, Wait: duration(at, now)}
 }
 
 func (s *Scheduler[K]) newWaiter(r *Request[K]) *waiter[K] {
@@ -341,7 +363,7 @@ func (s *Scheduler[K]) newWaiter(r *Request[K]) *waiter[K] {
 // recycle is called when what was sent to the waiter was received.
 func (s *Scheduler[K]) recycle(w *waiter[K]) {
 	var none Request[K]
-	w.req, w.flow, w.charge, w.began = none, nil, 0, false
+	w.req, w.flow, w.charge, w.granted, w.began = none, nil, 0, 0, false
 	s.waiters.Put(w)
 }
 

@@ -12,7 +12,8 @@ type Scope[K comparable] struct {
 
 // Freeze keeps everything of a scope back until a time, free requests
 // included. It never shortens a freeze, and forgets nothing when the scope is
-// not in use. What is under way is not touched.
+// not in use. What is under way is not touched. The zero K is no key, and can't
+// be frozen.
 func (s *Scheduler[K]) Freeze(scope Scope[K], until time.Time) {
 	at := int64(until.Sub(s.base))
 	s.mu.Lock()
@@ -27,16 +28,17 @@ func (s *Scheduler[K]) Freeze(scope Scope[K], until time.Time) {
 		t := s.tenantOf(now, scope.Tenant, true)
 		t.frozen = max(t.frozen, at)
 	case LevelKey:
-		k := s.keyOf(now, s.tenantOf(now, scope.Tenant, true), scope.Key, true)
-		s.freezeKey(now, k, at)
+		var none K
+		if scope.Key == none || !same(scope.Key, scope.Key) || at <= now {
+			return
+		}
+		s.freezeKey(s.keyOf(now, s.tenantOf(now, scope.Tenant, true), scope.Key, true), at)
 	}
+	s.pump(now) // others may wait behind one that is frozen now
 }
 
-func (s *Scheduler[K]) freezeKey(now int64, k *key[K], until int64) {
+func (s *Scheduler[K]) freezeKey(k *key[K], until int64) {
 	k.frozen = max(k.frozen, until)
-	if len(s.frozenKeys)&(len(s.frozenKeys)-1) == 0 { // it has doubled
-		s.countFrozenKeys(now)
-	}
 	s.frozenKeys[k] = struct{}{}
 }
 
@@ -63,9 +65,8 @@ func (s *Scheduler[K]) Thaw(scope Scope[K]) {
 		if t, found := s.tenants.get(scope.Tenant); found {
 			t.frozen = 0
 			for _, g := range t.gates {
-				if g != nil && g.state == asleep {
-					s.enter(g)
-					s.settle(g)
+				if g != nil {
+					s.retryGate(g)
 				}
 			}
 		}
@@ -85,38 +86,4 @@ func (s *Scheduler[K]) placeKey(now int64, k *key[K]) {
 	for _, f := range append([]*flow[K](nil), k.flows...) {
 		s.placeFlow(now, f)
 	}
-}
-
-// Move makes what is known of a key that of another: units that are missing,
-// freeze, and who waits. It is for a key that was found to be the same as
-// another, or became it. Where the other one is known too, what is stricter of
-// both is kept, and who waits for the old one goes on waiting there.
-func (s *Scheduler[K]) Move(tenant string, from, to K) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t, found := s.tenants.get(tenant)
-	if !found || from == to {
-		return
-	}
-	old, found := s.keys.get(ref[K]{t, from})
-	if !found {
-		return
-	}
-	now := s.now()
-	other, found := s.keys.get(ref[K]{t, to})
-	if !found {
-		s.keys.lru.Remove(ref[K]{t, from})
-		s.keys.lru.Add(ref[K]{t, to}, old)
-		old.id = to
-		return
-	}
-	missing := old.bucket.missing(now) - other.bucket.missing(now)
-	if missing > 0 {
-		other.bucket.take(now, int(missing))
-	}
-	if old.frozen > other.frozen {
-		s.freezeKey(now, other, old.frozen)
-	}
-	s.placeKey(now, other)
-	s.pump(now)
 }

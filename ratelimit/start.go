@@ -1,8 +1,14 @@
 package ratelimit
 
 // A tenant that made no request for long, or never, is cold: its first one
-// needs a start, of which there are as many as Config.Starts say. Cold tenants
-// begin in the order in which they came.
+// needs a start, of which there are as many as Config.Starts say. A start is
+// taken with all the rest, when the request goes; if it were taken sooner,
+// those that wait for something else would be let in in a crowd later on.
+//
+// Cold tenants begin in the order in which they came, as far as they wait for
+// the same: those that wait for units, or for slots, don't hold up the rest. So
+// each of the four queues has a list of them. The first of it is in the queue
+// while there is a start, the rest are unbegun.
 
 // cold reports whether a tenant needs a start.
 func (s *Scheduler[K]) cold(now int64, t *tenant[K]) bool {
@@ -24,40 +30,91 @@ func (s *Scheduler[K]) begin(now int64, t *tenant[K]) {
 		s.starts[i].take(now, 1)
 	}
 	t.warm = now + s.warmFor
-	t.begun = true
+	for _, q := range s.queues() {
+		s.enterUnbegun(t, q)
+		s.leaveStarting(t, q)
+	}
 }
 
-// mayBegin takes a start for a tenant, or lets it wait for one.
-func (s *Scheduler[K]) mayBegin(now int64, t *tenant[K]) bool {
-	if t.starting.in == nil && s.starting.n == 0 && s.startDelay(now, 1) == 0 {
-		s.begin(now, t)
+// enterUnbegun puts a tenant's gates into a queue that it waited for a start
+// for.
+func (s *Scheduler[K]) enterUnbegun(t *tenant[K], q *queue[K]) {
+	if !t.startsIn(q) {
+		return
+	}
+	for _, g := range t.gates {
+		if g != nil && g.queue == q && g.state == unbegun {
+			s.enter(g)
+			s.settle(g)
+		}
+	}
+}
+
+// mayBegin reports whether a gate's tenant, which is cold, may take a start, or
+// else lets it wait for one.
+func (s *Scheduler[K]) mayBegin(now int64, g *gate[K]) bool {
+	t, list := g.tenant, &g.queue.starting
+	if (list.n == 0 || list.first.of == t) && s.startDelay(now, 1) == 0 {
 		return true
 	}
-	if t.starting.in == nil {
-		s.starting.pushBack(&t.starting)
-		s.retryStarts = min(s.retryStarts, later(now, s.startDelay(now, 1)))
+	if !t.startsIn(g.queue) {
+		if t.starting == nil {
+			t.starting = new([4]elem[*tenant[K]])
+			for i := range t.starting {
+				t.starting[i].of = t
+			}
+		}
+		list.pushBack(&t.starting[g.queue.i])
+		if t.startIn++; t.startIn == 1 {
+			s.starting++
+		}
 	}
 	return false
 }
 
-// beginTenants takes starts for those who wait for one, as far as they go.
-func (s *Scheduler[K]) beginTenants(now int64) {
+// startsIn reports whether a tenant waits for a start in a queue.
+func (t *tenant[K]) startsIn(q *queue[K]) bool {
+	return t.startIn > 0 && t.starting[q.i].in != nil
+}
+
+// callFirst puts the first of those that wait for a start into the queues if
+// there is one, and else notes when there will be.
+func (s *Scheduler[K]) callFirst(now int64) {
 	s.retryStarts = never
-	for s.starting.n > 0 {
-		t := s.starting.first.of
-		if t.waiting > 0 && s.cold(now, t) {
-			if d := s.startDelay(now, 1); d > 0 {
-				s.retryStarts = later(now, d)
-				return
-			}
-			s.begin(now, t)
+	if s.starting == 0 {
+		return
+	}
+	if d := s.startDelay(now, 1); d > 0 {
+		s.retryStarts = later(now, d)
+		return
+	}
+	for _, q := range s.queues() {
+		if q.starting.n > 0 {
+			s.enterUnbegun(q.starting.first.of, q)
 		}
-		t.starting.leave()
-		for _, g := range t.gates {
-			if g != nil && g.state == unbegun {
-				s.enter(g)
-				s.settle(g)
-			}
+	}
+}
+
+// mayLeaveStarting ends a tenant's wait for a start when none of its requests
+// of that queue could go even with one.
+func (s *Scheduler[K]) mayLeaveStarting(t *tenant[K], q *queue[K]) {
+	if !t.startsIn(q) {
+		return
+	}
+	for _, g := range t.gates {
+		if g != nil && g.queue == q && (g.state == queued || g.state == unbegun) {
+			return
 		}
+	}
+	s.leaveStarting(t, q)
+}
+
+func (s *Scheduler[K]) leaveStarting(t *tenant[K], q *queue[K]) {
+	if !t.startsIn(q) {
+		return
+	}
+	t.starting[q.i].leave()
+	if t.startIn--; t.startIn == 0 {
+		s.starting--
 	}
 }

@@ -54,7 +54,7 @@ func (s *Scheduler[K]) Stats(top int) Stats {
 		Refused:      s.refused,
 		Tenants:      s.tenants.len(),
 		Keys:         s.keys.len(),
-		Starting:     s.starting.n,
+		Starting:     s.starting,
 		Frozen:       time.Duration(max(s.frozen-now, 0)),
 		StartsFrozen: time.Duration(max(s.startsFrozen-now, 0)),
 		FrozenKeys:   s.countFrozenKeys(now),

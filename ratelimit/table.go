@@ -11,8 +11,8 @@ import (
 // nothing: dropping a bucket that is not full would hand out its tokens twice.
 // Whoever uses a table locks it.
 //
-// Every new key looks at the two oldest ones, so that the table shrinks to
-// what is in use as fast as it grows. There is no sweeper: what was looked at
+// Every new key looks at the two oldest ones, and at more when the table is
+// full, so that it shrinks to what is in use as fast as it grows. There is no sweeper: what was looked at
 // is dropped at once or not at all.
 type table[K comparable, V any] struct {
 	lru *simplelru.LRU[K, V]
@@ -45,17 +45,18 @@ func (t *table[K, V]) get(key K) (V, bool) { return t.lru.Peek(key) }
 // of what can't be dropped.
 func (t *table[K, V]) add(key K, v V) bool {
 	if t.lru.Len() < t.max {
-		t.shrink(lookAt, true)
-	} else if t.shrink(searchFor, false); t.lru.Len() >= t.max {
+		t.shrink(lookAt, lookAt, true)
+	} else if t.shrink(searchFor, lookAt, false); t.lru.Len() >= t.max {
 		return false
 	}
 	t.lru.Add(key, v)
 	return true
 }
 
-// shrink looks at the n oldest. Those that stay become the youngest, so that a
-// few that stay long do not hide the rest.
-func (t *table[K, V]) shrink(n int, room bool) {
+// shrink looks at the n oldest, until as many were dropped as it may drop.
+// Those that stay become the youngest, so that a few that stay long do not hide
+// the rest.
+func (t *table[K, V]) shrink(n, most int, room bool) {
 	for range min(n, t.lru.Len()) {
 		key, v, _ := t.lru.GetOldest()
 		if !t.idle(v, room) {
@@ -66,8 +67,8 @@ func (t *table[K, V]) shrink(n int, room bool) {
 		if t.dropped != nil {
 			t.dropped(v)
 		}
-		if !room {
-			return // one is enough
+		if most--; most == 0 {
+			return
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 // BreakerConfig configures [Breakers]. Its zero value is a good one.
 type BreakerConfig struct {
 	// Tenant configures every bot's breaker. Its zero value opens after five
-	// failures in a row, for a minute, and closes after two probes that
-	// succeed. Classify, RetryAfter and OnStateChange must be nil: what counts
+	// failures in a row, for a minute each time, and closes after two probes
+	// that succeed. Classify, RetryAfter and OnStateChange must be nil: what counts
 	// for whom is said at [Breakers].
 	Tenant breaker.Config
 	// Platform configures the breaker of all bots together. Its zero value
@@ -44,15 +44,18 @@ type BreakerConfig struct {
 //
 //   - An answer shows that the platform works, whatever it says, and a good
 //     one, or one that finds fault with the call (400, 403), that the bot does.
-//   - 401, a malformed token and "logged out" are failures of the bot.
+//   - 401 and "logged out" are failures of the bot.
 //   - A server error, a time-out, a broken connection or a bad reply is a
-//     failure of the platform; but of the bot if it is only this bot's: its
-//     call before failed too, and since then another bot's has succeeded or
-//     none failed. In a row, one bot counts for the platform once.
-//   - 409 and 429 say nothing of the bot. A call that its caller gave up or that
-//     failed in this process says nothing at all.
+//     failure of the platform when several bots see it: three, or all that
+//     there are. It is a failure of the bot when its call before failed too and
+//     another bot's has succeeded since, or no such number has failed.
+//   - 404, 409 and 429 say nothing of the bot. A call that its caller gave up, or that
+//     failed in this process, says nothing at all; one that had no answer by the
+//     caller's deadline does, if it lasted 2 s or more.
 //
-// How long a long poll or an upload takes is not looked at.
+// How long an upload takes is not looked at. A long poll asks getMe first
+// while the platform or the bot is not known to work, since its own answer
+// would come too late to tell.
 //
 // A bot's state is kept by its key, so it outlives the bot. Breakers are safe
 // for concurrent use.
@@ -61,6 +64,7 @@ type Breakers struct {
 	platform *breaker.Breaker
 	suspects suspects
 	open     atomic.Int64 // how many are open
+	base     time.Time
 	log      *slog.Logger
 }
 
@@ -81,8 +85,12 @@ func NewBreakers(cfg BreakerConfig) (*Breakers, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Breakers{log: cfg.Logger}
+	b := &Breakers{log: cfg.Logger, base: time.Now()}
 	platform := platformDefaults(cfg.Platform)
+	orElse(&cfg.Tenant.OpenTime, time.Minute)
+	orElse(&cfg.Tenant.MaxOpenTime, cfg.Tenant.OpenTime)
+	platform.RetryAfter = upTo(platform.MaxOpenTime)
+	cfg.Tenant.RetryAfter = upTo(cfg.Tenant.MaxOpenTime)
 	platform.Logger, cfg.Tenant.Logger = cfg.Logger, cfg.Logger
 	platform.OnStateChange = func(c breaker.Change) {
 		b.changed("", c)
@@ -122,13 +130,17 @@ func platformDefaults(c breaker.Config) breaker.Config {
 	if c.Window == 0 && c.WindowCalls == 0 {
 		c.Window = 10 * time.Second
 	}
-	if c.OpenTime == 0 {
-		c.OpenTime = 5 * time.Second
-		orElse(&c.MaxOpenTime, 30*time.Second)
-	}
+	orElse(&c.OpenTime, 5*time.Second)
+	orElse(&c.MaxOpenTime, 6*c.OpenTime)
 	orElse(&c.Probes, 3)
 	orElse(&c.ProbeTimeout, 5*time.Second) // one that hangs must not keep all others waiting
 	return c
+}
+
+// upTo returns what an error asks for, as far as that can be believed: one
+// answer must not keep everybody away for a day.
+func upTo(most time.Duration) func(error) time.Duration {
+	return func(err error) time.Duration { return min(errors.RetryAfter(err), most) }
 }
 
 // judge reads the verdict that conclude has made.
@@ -194,35 +206,73 @@ func (b *Breakers) changed(key string, c breaker.Change) {
 func Break(b *Breakers) Middleware {
 	return func(next Invoker) Invoker {
 		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
-			platform, err := b.platform.Allow()
-			if err != nil {
-				return nil, refusedBy(call, errors.ScopeAll, err)
+			if isLongPoll(call.Method) {
+				return b.poll(ctx, call, next)
 			}
-			defer platform.Cancel() // for a panic
-			var own breaker.Permit
-			finding := findsOut(ctx)
-			if !finding {
-				if own, err = b.tenants.Allow(call.Key); err != nil {
-					return nil, refusedBy(call, errors.ScopeTenant, err)
-				}
-				defer own.Cancel()
-			}
-			if call.Upload || isLongPoll(call.Method) {
-				platform.Pause()
-				own.Pause()
-			}
-			start := b.suspects.clock()
-			result, err := next.Invoke(ctx, call)
-			ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
-			platform.Done(ctx, ofPlatform)
-			own.Done(ctx, ofTenant)
-			if finding && err == nil {
-				b.tenants.Reset(call.Key)
-			}
-			return result, err
+			return b.invoke(ctx, call, next)
 		})
 	}
 }
+
+func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
+	platform, err := b.platform.Allow()
+	if err != nil {
+		return nil, refusedBy(call, errors.ScopeAll, err)
+	}
+	defer platform.Cancel() // for a panic
+	var own breaker.Permit
+	finding := findsOut(ctx)
+	if !finding {
+		if own, err = b.tenants.Allow(call.Key); err != nil {
+			return nil, refusedBy(call, errors.ScopeTenant, err)
+		}
+		defer own.Cancel()
+	}
+	if call.Upload {
+		platform.Pause()
+		own.Pause()
+	}
+	start := b.clock()
+	result, err := next.Invoke(ctx, call)
+	ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
+	platform.Done(ctx, ofPlatform)
+	own.Done(ctx, ofTenant)
+	if finding && err == nil {
+		b.tenants.Reset(call.Key)
+	}
+	return result, err
+}
+
+// poll is invoke for a long poll. It holds no permit while it waits for
+// updates, and takes no probe's place: what it has learned is told at its end.
+func (b *Breakers) poll(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
+	if err := b.refuses(ctx, call); err != nil {
+		return nil, err
+	}
+	if !passes(b.platform.State()) || !passes(b.tenants.State(call.Key)) {
+		if _, err := b.invoke(ctx, call.ask("getMe"), next); err != nil {
+			return nil, err
+		}
+	}
+	start := b.clock()
+	result, err := next.Invoke(ctx, call)
+	ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
+	if p, err := b.platform.Allow(); err == nil {
+		p.Done(ctx, ofPlatform)
+	}
+	if p, err := b.tenants.Allow(call.Key); err == nil {
+		p.Done(ctx, ofTenant)
+	}
+	return result, err
+}
+
+// passes reports whether a breaker lets all calls pass.
+func passes(s breaker.State) bool {
+	return s == breaker.Closed || s == breaker.Disabled || s == breaker.WatchOnly
+}
+
+// clock returns the time, with a monotonic reading only, which costs half.
+func (b *Breakers) clock() time.Time { return b.base.Add(time.Since(b.base)) }
 
 // refuses returns the error of a call that would be refused for some time to
 // come, without asking for leave.
@@ -252,6 +302,9 @@ func refusedBy(call *Call, scope errors.Scope, err error) error {
 	}
 	if open, ok := errors.AsType[*breaker.OpenError](err); ok {
 		e.RetryAfter = open.RetryAfter
+		if open.State == breaker.HalfOpen {
+			e.RetryAfter = halfOpenWait
+		}
 	}
 	return e
 }
@@ -263,16 +316,17 @@ func (b *Breakers) conclude(ctx context.Context, key string, start time.Time, er
 	e, _ := errors.AsType[*errors.Error](err)
 	answered := err == nil || e != nil && e.Code != 0
 	switch {
-	case ctx.Err() != nil && !answered:
+	case ctx.Err() != nil && !answered && !(errors.Is(ctx.Err(), context.DeadlineExceeded) && b.clock().Sub(start) >= longEnough):
 		return errNothing, errNothing // the caller gave up
-	case kind == errors.Unauthorized, kind == errors.InvalidToken && answered, kind == errors.LoggedOut:
+	case kind == errors.Unauthorized, kind == errors.LoggedOut:
 		b.suspects.succeeded(key)
 		return err, nil
-	case kind == errors.RateLimited, kind == errors.Conflict && answered:
+	case kind == errors.RateLimited, kind == errors.Conflict && answered, kind == errors.InvalidToken && answered:
+		// "Not Found" is a wrong URL of the API more often than a token.
 		b.suspects.succeeded(key)
 		return errNothing, nil
 	case kind.Fault() == errors.FaultPlatform:
-		switch b.suspects.failed(key, start, time.Now()) {
+		switch b.suspects.failed(key, start, b.clock(), b.tenants.Stats().Keys) {
 		case blameTenant:
 			return err, errNothing
 		case blamePlatform:
@@ -285,6 +339,14 @@ func (b *Breakers) conclude(ctx context.Context, key string, start time.Time, er
 	b.suspects.succeeded(key)
 	return nil, nil
 }
+
+const (
+	// longEnough is how long a call must have lasted for its silence to say
+	// something: nearly all are answered within a second.
+	longEnough = 2 * time.Second
+	// halfOpenWait is what a caller is told who came while others probe.
+	halfOpenWait = time.Second
+)
 
 type findsOutKey struct{}
 

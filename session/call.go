@@ -67,6 +67,14 @@ func (c *Call) Next() *Call {
 	return &next
 }
 
+// ask returns a call of the same bot that has no parameters.
+func (c *Call) ask(method string) *Call {
+	return &Call{Key: c.Key, Method: method, Attempt: 1, token: c.token, api: c.api, body: emptyBody, timeout: askTimeout}
+}
+
+// askTimeout bounds a call that is only to find out whether there is an answer.
+const askTimeout = 10 * time.Second
+
 // String returns the method, key and attempt.
 func (c *Call) String() string {
 	if c == nil {

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"encoding/json"
+	"math"
+	"reflect"
 	"strconv"
 	"strings"
 )
@@ -32,6 +35,26 @@ func ParseChatID(value any) ChatID {
 		if v != nil {
 			return parseChatText(*v)
 		}
+	case json.Number:
+		return parseChatText(string(v))
+	case nil:
+	default:
+		return parseChatValue(reflect.ValueOf(value))
+	}
+	return ChatID{}
+}
+
+// parseChatValue reads types that gotgbot does not use, and its callers may.
+func parseChatValue(v reflect.Value) ChatID {
+	switch {
+	case v.CanInt():
+		return ChatID{ID: v.Int()}
+	case v.CanUint() && v.Uint() <= math.MaxInt64:
+		return ChatID{ID: int64(v.Uint())}
+	case v.CanFloat() && v.Float() == math.Trunc(v.Float()) && math.Abs(v.Float()) < 1<<53:
+		return ChatID{ID: int64(v.Float())}
+	case v.Kind() == reflect.String:
+		return parseChatText(v.String())
 	}
 	return ChatID{}
 }

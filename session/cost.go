@@ -14,8 +14,7 @@ func counts(method string) bool {
 	for _, prefix := range [...]string{"send", "forward", "copy", "edit"} {
 		if hasPrefixFold(method, prefix) {
 			switch {
-			case strings.EqualFold(method, "sendChatAction"),
-				strings.EqualFold(method, "sendMessageDraft"),
+			case prefix == "send" && effectOf(method) != once, // drafts and chat actions
 				hasPrefixFold(method, "editChat"),
 				hasPrefixFold(method, "editForumTopic"),
 				hasPrefixFold(method, "editGeneralForumTopic"),

@@ -22,6 +22,9 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b 
 
 const maxScratch = 64 << 10
 
+// emptyBody is that of a call without parameters. It is never written to.
+var emptyBody = &body{contentType: jsonType, text: []byte("{}"), size: 2}
+
 // encode makes a call's body of its parameters: JSON when there is no file
 // among them, else multipart.
 func encode(params map[string]any) (*body, error) {

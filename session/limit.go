@@ -30,7 +30,9 @@ type LimitConfig struct {
 	// ColdStarts bound how many bots may begin to call. Nil means those of
 	// [ColdStarts]; an empty list is no limit, which is right for a fake
 	// server and for one of your own. Bots that were called within WarmFor (0
-	// means an hour, a guess) have begun.
+	// means an hour, a guess) have begun, and so have those that
+	// [Limiter.Warm] is told of: after a restart of this process Telegram
+	// still has loaded what was called shortly before.
 	ColdStarts []ratelimit.Limit
 	WarmFor    time.Duration
 
@@ -119,6 +121,11 @@ func (l *Limiter) SetTenant(key string, limits Limits) error {
 	}
 	return nil
 }
+
+// Warm says that a bot was called at a time, by this process before it was
+// restarted or by another one: within WarmFor of that it needs no cold start. A
+// fleet of thousands that is not told would take hours to begin anew.
+func (l *Limiter) Warm(key string, used time.Time) { l.scheduler.Warm(key, used) }
 
 // SetTotal changes what binds all bots together; see [LimitConfig].
 func (l *Limiter) SetTotal(total ratelimit.Limit, concurrent int) error {
@@ -213,7 +220,7 @@ func (l *Limiter) scopeOf(call *Call) ratelimit.Scope[ChatID] {
 // learn draws conclusions from an outcome, and returns the error.
 func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
 	if err == nil {
-		l.blame.succeeded(call.Key, start)
+		l.blame.succeeded(call.Key, began, start)
 		if call.Chat.Username != "" {
 			l.learnName(call, result)
 		}
@@ -225,7 +232,7 @@ func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.
 	}
 	switch e.Kind {
 	case errors.RateLimited:
-		return l.freeze(ctx, call, began, e)
+		return l.freeze(ctx, call, began, start, e)
 	case errors.Migrated:
 		if to := e.MigrateTo; to != 0 {
 			l.scheduler.Move(call.Key, l.place(call), ChatID{ID: to})
@@ -237,31 +244,36 @@ func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.
 	return err
 }
 
-// freeze holds back what a 429 is about, for exactly as long as it says.
-func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, e *errors.Error) error {
+// freeze holds back what a 429 is about: its chat for exactly as long as it
+// says, and what else it is held to be about; see blame.
+func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, start time.Time, e *errors.Error) error {
 	now := time.Now()
-	scopes := []ratelimit.Scope[ChatID]{l.scopeOf(call)}
-	scoped := *e
-	if began {
-		// The bot was not loaded, and the server loads no more for now.
-		scoped.Scope = errors.ScopeTenant
-		scopes[0] = ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}
-		scopes = append(scopes, ratelimit.Scope[ChatID]{Level: ratelimit.LevelStarts})
-	} else {
-		scoped.Scope = l.blame.refused(call.Key, scopes[0].Key, now)
-		switch scoped.Scope {
-		case errors.ScopeTenant:
-			scopes[0] = ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}
-		case errors.ScopeAll:
-			scopes[0] = ratelimit.Scope[ChatID]{}
-		}
-	}
 	wait := max(e.RetryAfter, time.Second)
-	for _, scope := range scopes {
-		l.scheduler.Freeze(scope, now.Add(wait))
+	own := l.scopeOf(call)
+	v := l.blame.refused(call.Key, own.Key, began, start, now, now.Add(wait))
+	l.scheduler.Freeze(own, now.Add(wait))
+	switch v.scope {
+	case errors.ScopeTenant:
+		l.scheduler.Freeze(ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}, v.until)
+	case errors.ScopeAll:
+		l.scheduler.Freeze(ratelimit.Scope[ChatID]{}, v.until)
 	}
-	l.log.WarnContext(ctx, "refused by Telegram for too many requests", slog.String("key", call.Key),
-		slog.String("method", call.Method), slog.String("scope", scopes[len(scopes)-1].Level.String()), slog.Duration("frozen", wait))
+	if v.starts {
+		l.scheduler.Freeze(ratelimit.Scope[ChatID]{Level: ratelimit.LevelStarts}, v.startsUntil)
+	}
+	attrs := []slog.Attr{
+		slog.String("key", call.Key), slog.String("method", call.Method),
+		slog.Duration("retry_after", wait), slog.String("scope", v.scope.String()),
+	}
+	if v.scope != errors.ScopeChat {
+		attrs = append(attrs, slog.Duration("scope_frozen", v.until.Sub(now)))
+	}
+	if v.starts {
+		attrs = append(attrs, slog.Duration("starts_frozen", v.startsUntil.Sub(now)))
+	}
+	l.log.LogAttrs(ctx, slog.LevelWarn, "refused by Telegram for too many requests", attrs...)
+	scoped := *e
+	scoped.Scope = v.scope
 	return &scoped
 }
 

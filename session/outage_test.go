@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/breaker"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
@@ -26,7 +28,6 @@ type platform struct {
 	down atomic.Pointer[func(*http.Request) (*http.Response, error)]
 	// attempts are those of the time that it was down.
 	attempts atomic.Int64
-	answered sync.Map // the bots that it has answered since: path prefix
 }
 
 func (p *platform) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -48,13 +49,8 @@ func TestAnOutageOfThePlatformIsNotChargedToTheTenants(t *testing.T) {
 		"502": func(r *http.Request) (*http.Response, error) {
 			return answer(r, 502, "<html>Bad Gateway</html>"), nil
 		},
-		"refused": func(*http.Request) (*http.Response, error) {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-		},
-		"hangs": func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		},
+		"refused": refuse,
+		"hangs":   hangs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -157,5 +153,200 @@ func TestOneBotThatFailsIsNotChargedToThePlatform(t *testing.T) {
 		var e *errors.Error
 		assert.ErrorAs(t, err, &e)
 		assert.Equal(t, errors.ScopeTenant, e.Scope)
+	})
+}
+
+// fleetOf lets n bots send until the test ends: the first busy of them every
+// second, the others every half a minute.
+type fleetOf struct {
+	guard   *session.Guard
+	sent    atomic.Int64
+	refused atomic.Int64
+	last    []atomic.Int64 // when each succeeded last, since the start
+	begin   time.Time
+}
+
+func newFleetOf(t *testing.T, ctx context.Context, n, busy int, transport http.RoundTripper, each time.Duration) *fleetOf {
+	s, g := guarded(t, transport, session.GuardConfig{})
+	f := &fleetOf{guard: g, last: make([]atomic.Int64, n), begin: time.Now()}
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait)
+	for i := range n {
+		bot := s.Bot(fmt.Sprint(i), mustToken(t, fmt.Sprintf("%d:secret", i+1)), gotgbot.User{})
+		every := 30 * time.Second
+		if i < busy {
+			every = time.Second
+		}
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-time.After(rand.N(2 * every)):
+				case <-ctx.Done():
+					return
+				}
+				ctx, cancel := context.WithTimeout(ctx, each)
+				_, err := bot.SendMessageWithContext(ctx, int64(1+n%100), "hello", nil)
+				cancel()
+				switch {
+				case err == nil:
+					f.sent.Add(1)
+					f.last[i].Store(int64(time.Since(f.begin)))
+				case errors.Is(err, errors.BreakerOpen):
+					f.refused.Add(1)
+				}
+			}
+		})
+	}
+	return f
+}
+
+func refuse(*http.Request) (*http.Response, error) {
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+}
+
+func hangs(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+func TestSmallFleetsRecoverFromAnOutageAsSoon(t *testing.T) {
+	for _, test := range []struct{ bots, busy int }{{1, 1}, {2, 2}, {2, 1}, {5, 1}, {20, 1}, {20, 20}} {
+		t.Run(fmt.Sprintf("%d of which %d are busy", test.bots, test.busy), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				p := new(platform)
+				f := newFleetOf(t, ctx, test.bots, test.busy, p, time.Minute)
+				defer cancel()
+				time.Sleep(2 * time.Minute)
+				down := refuse
+				p.down.Store(&down)
+				time.Sleep(10 * time.Minute)
+				p.down.Store(nil)
+				end := time.Since(f.begin)
+				// An open period of a bot's breaker, and two calls to probe it.
+				time.Sleep(66*time.Second + 2*time.Second)
+				for i := range test.busy {
+					assert.Greater(t, f.last[i].Load(), int64(end), "bot %d", i)
+				}
+				cancel()
+			})
+		})
+	}
+}
+
+func TestAFewBadBotsDoNotCloseThePlatformForTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := new(platform)
+		f := newFleetOf(t, ctx, 5, 2, roundTrip(func(r *http.Request) (*http.Response, error) {
+			if strings.HasPrefix(r.URL.Path, "/bot1:") || strings.HasPrefix(r.URL.Path, "/bot2:") {
+				return refuse(r)
+			}
+			return p.RoundTrip(r)
+		}), time.Minute)
+		defer cancel()
+		time.Sleep(time.Hour)
+		assert.Zero(t, f.guard.Breakers.Platform().Openings)
+		assert.Equal(t, breaker.Closed, f.guard.Breakers.Platform().State)
+		assert.NotEqual(t, breaker.Closed, f.guard.Breakers.Tenant("0").State)
+		cancel()
+	})
+}
+
+func TestCallersThatDoNotWaitLongSeeThatThePlatformHangs(t *testing.T) {
+	for _, each := range []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second} {
+		t.Run(each.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				p := new(platform)
+				f := newFleetOf(t, ctx, 100, 50, p, each)
+				defer cancel()
+				time.Sleep(time.Minute)
+				down := hangs
+				p.down.Store(&down)
+				time.Sleep(10 * time.Second)
+				assert.NotEqual(t, breaker.Closed, f.guard.Breakers.Platform().State)
+				time.Sleep(10 * time.Minute)
+				t.Logf("%d attempts, %d calls refused", p.attempts.Load(), f.refused.Load())
+				assert.Less(t, p.attempts.Load(), f.refused.Load()/20)
+				cancel()
+			})
+		})
+	}
+}
+
+func TestAFleetThatPollsRecoversFromAnOutageAsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := new(platform)
+		polled := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/getUpdates") && p.down.Load() == nil {
+				select {
+				case <-time.After(20 * time.Second):
+					return answer(r, 200, `{"ok":true,"result":[]}`), nil
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+			}
+			return p.RoundTrip(r)
+		})
+		s, g := guarded(t, polled, session.GuardConfig{})
+		var all sync.WaitGroup
+		defer all.Wait()
+		defer cancel()
+		var polls atomic.Int64
+		for i := range 200 {
+			bot := s.Bot(fmt.Sprint(i), mustToken(t, fmt.Sprintf("%d:secret", i+1)), gotgbot.User{})
+			all.Go(func() {
+				for ctx.Err() == nil {
+					_, err := bot.GetUpdatesWithContext(ctx, &gotgbot.GetUpdatesOpts{Timeout: 20})
+					if err == nil {
+						polls.Add(1)
+						continue
+					}
+					select {
+					case <-time.After(max(errors.RetryAfter(err), time.Second)):
+					case <-ctx.Done():
+					}
+				}
+			})
+		}
+		time.Sleep(3 * time.Minute)
+		require.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+		down := refuse
+		p.down.Store(&down)
+		time.Sleep(10 * time.Minute)
+		t.Logf("%d attempts in ten minutes", p.attempts.Load())
+		assert.Less(t, p.attempts.Load(), int64(600))
+		p.down.Store(nil)
+		polls.Store(0)
+		time.Sleep(34 * time.Second)
+		assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+		time.Sleep(25 * time.Second)
+		assert.Greater(t, polls.Load(), int64(150))
+	})
+}
+
+func TestARetryAfterOfADayIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		s, g := guarded(t, roundTrip(func(r *http.Request) (*http.Response, error) {
+			if n.Add(1) > 20 {
+				return answer(r, 200, `{"ok":true,"result":{"id":1,"is_bot":true}}`), nil
+			}
+			resp := answer(r, 503, "busy")
+			resp.Header.Set("Retry-After", "86400")
+			return resp, nil
+		}), session.GuardConfig{})
+		for i := range 30 {
+			bot := s.Bot(fmt.Sprint(i), mustToken(t, fmt.Sprintf("%d:secret", i+1)), gotgbot.User{})
+			_, _ = bot.GetMe(nil)
+		}
+		assert.Equal(t, breaker.Open, g.Breakers.Platform().State)
+		time.Sleep(34 * time.Second)
+		bot := s.Bot("0", mustToken(t, "1:secret"), gotgbot.User{})
+		n.Store(20)
+		_, err := bot.GetMe(nil)
+		assert.NoError(t, err)
 	})
 }

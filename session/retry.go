@@ -18,7 +18,7 @@ type RetryConfig struct {
 	// waits for a rate limit, within 2 min. Classify, Wait and OnRetry must be
 	// nil. A nil Budget means one of [retry.NewBudget]'s defaults: retries add
 	// a tenth to all calls at most, and a fifth to one bot's. Waits for rate
-	// limits are not budgeted.
+	// limits are not budgeted, and bounded by [LimitConfig].MaxWait too.
 	Policy retry.Config
 
 	// Limiter is the one of [Limit]. A call that is to be repeated keeps its
@@ -133,6 +133,12 @@ func (r *retrier) decide(ctx context.Context, call *Call, err error) retry.Decis
 	}
 	switch e.Kind {
 	case errors.RateLimited:
+		if e.Delivery != errors.NotDelivered && !call.Repeatable() {
+			break // some of several messages may be there
+		}
+		if r.limiter != nil && r.limiter.maxWait > 0 && e.RetryAfter > r.limiter.maxWait {
+			break // it would not be let wait for so long
+		}
 		return retry.Decision{Action: retry.Wait, After: max(e.RetryAfter, time.Second)}
 	case errors.Unavailable, errors.ConnectionFailed, errors.Timeout, errors.BadReply:
 		if ctx.Err() == nil && (e.Delivery == errors.NotDelivered || call.Repeatable()) {
@@ -181,6 +187,9 @@ func refusedHere(err error) bool {
 // cutShort makes the error of a call whose next attempt was not made.
 func cutShort(last, refusal error) error {
 	e := *errors.Classify(refusal)
+	if errors.KindOf(last) == errors.OutcomeUnknown {
+		e.Kind = errors.OutcomeUnknown // which is what matters
+	}
 	e.Delivery = errors.Classify(last).Delivery
 	e.Err = &retry.Interrupted{Err: last, Cause: refusal}
 	return &e

@@ -13,10 +13,13 @@ import (
 type suspects struct {
 	count atomic.Int64 // len(bots)
 
-	mu      sync.Mutex // guards what follows; nothing is called under it
-	bots    map[string]time.Time
-	failure lastTwo
+	mu      sync.Mutex           // guards what follows; nothing is called under it
+	bots    map[string]time.Time // when each failed last
 	success lastTwo
+	// failing are bots that failed since any succeeded, as many as matter, and
+	// failedAt is when any failed last.
+	failing  map[string]struct{}
+	failedAt time.Time
 }
 
 // lastTwo is when something happened last, and when last to any other bot.
@@ -52,44 +55,50 @@ const (
 const (
 	// suspectFor is how long a failure is remembered.
 	suspectFor = time.Minute
+	// seenBy is how many bots must fail for it to be the platform.
+	seenBy = 3
 	// maxFailing bounds the memory; above it the old ones are dropped, and if
 	// there are none, that many bots fail and it is the platform.
 	maxFailing = 10_000
 )
 
-// clock returns the time for a call that begins. While nothing fails it is
-// zero, before all failures to come, so that the clock need not be read.
-func (s *suspects) clock() time.Time {
-	if s.count.Load() == 0 {
-		return time.Time{}
-	}
-	return time.Now()
-}
-
-// failed notes a failure of a call that lasted from start to now.
-func (s *suspects) failed(key string, start, now time.Time) blamed {
+// failed notes a failure of a call that lasted from start to now, of one of as
+// many bots as are known.
+func (s *suspects) failed(key string, start, now time.Time, known int) blamed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, found := s.bots[key]
 	found = found && now.Sub(before) <= suspectFor
-	again := s.failure.key == key && found
-	othersFailed := s.failure.but(key).After(before)
-	othersSucceeded := s.success.but(key).After(before)
-	s.failure.note(key, now)
+	othersSucceeded := found && s.success.but(key).After(before)
+	inTurn := found && !start.Before(before) // not one of several under way together
+	s.note(key, now)
+	switch {
+	case inTurn && othersSucceeded:
+		return blameTenant
+	case len(s.failing) >= min(seenBy, max(known, 1)):
+		return blamePlatform
+	case inTurn:
+		return blameTenant
+	}
+	return blameNobody // one bot, once
+}
+
+// note notes a failure.
+func (s *suspects) note(key string, now time.Time) {
 	if s.bots == nil {
-		s.bots = make(map[string]time.Time)
+		s.bots, s.failing = make(map[string]time.Time), make(map[string]struct{})
+	}
+	if now.Sub(s.failedAt) > suspectFor {
+		clear(s.failing)
+	}
+	s.failedAt = now
+	if len(s.failing) < seenBy {
+		s.failing[key] = struct{}{}
 	}
 	if _, known := s.bots[key]; known || s.room(now) {
 		s.bots[key] = now
 		s.count.Store(int64(len(s.bots)))
 	}
-	switch {
-	case found && !start.Before(before) && (othersSucceeded || !othersFailed):
-		return blameTenant
-	case again:
-		return blameNobody // calls that were under way together, or one bot in a row
-	}
-	return blamePlatform
 }
 
 // room reports whether another bot can be remembered.
@@ -115,10 +124,9 @@ func (s *suspects) succeeded(key string) {
 	defer s.mu.Unlock()
 	s.success.note(key, now)
 	delete(s.bots, key)
-	if now.Sub(s.failure.at) > suspectFor {
+	clear(s.failing)
+	if now.Sub(s.failedAt) > suspectFor {
 		clear(s.bots) // none of them failed since
 	}
-	if s.count.Store(int64(len(s.bots))); len(s.bots) == 0 {
-		s.failure, s.success = lastTwo{}, lastTwo{}
-	}
+	s.count.Store(int64(len(s.bots)))
 }

@@ -34,7 +34,7 @@ func (f *fleet) serveRegister(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	record, err := f.manager.Register(r.Context(), in.ID, in.Token)
 	if err != nil {
-		f.log.Warn("not registered", "tenant", in.ID, "err", err)
+		f.log.Warn("not registered", "err", err) // which names the tenant
 		errors.WriteProblem(w, r, err)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -35,8 +36,15 @@ func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", f.serveStatus)
 	mux.HandleFunc("POST /api/bots", func(w http.ResponseWriter, r *http.Request) { f.serveRegister(ctx, w, r) })
+	var handlers sync.WaitGroup // Close does not wait for them
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	server := &http.Server{
-		Handler:           limiter.Handler(mux),
+		Handler: limiter.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handlers.Add(1)
+			defer handlers.Done()
+			mux.ServeHTTP(w, r)
+		})),
+		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 	}
@@ -49,12 +57,15 @@ func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err 
 	}()
 	f.log.Info("status page", "url", "http://"+listener.Addr().String()+"/status")
 	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if server.Shutdown(ctx) != nil {
+		grace, end := context.WithTimeout(context.Background(), time.Second)
+		defer end()
+		err := server.Shutdown(grace)
+		cancel()
+		if err != nil {
 			server.Close()
 		}
 		<-done
+		handlers.Wait()
 	}, nil
 }
 
