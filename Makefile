@@ -1,4 +1,4 @@
-.PHONY: test race check bench demo
+.PHONY: test race check bench demo crash
 
 test:
 	go test work
@@ -12,9 +12,13 @@ check:
 bench:
 	go test ./session -run '^$$' -bench 'Call|FirstCalls|Upload'
 	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
+	go test ./tenant/seal ./tenant/sqlitestore ./tenant/pgstore -run '^$$' -bench .
 	go test ./ratelimit -run '^$$' -bench .
 	go test ./internal/bench -run '^$$' -bench .
 	go test ./health ./health/usage -run '^$$' -bench .
 
 demo:
 	go run ./examples/server -demo -for 10s
+
+crash:
+	go run ./examples/crash

@@ -50,7 +50,7 @@ func TestTheCoreDependsOnFewModules(t *testing.T) {
 
 // gotgbot publishes release candidates only; the code is written against one.
 func TestGotgbotIsPinned(t *testing.T) {
-	for _, name := range []string{"go.mod", "examples/go.mod"} {
+	for _, name := range []string{"go.mod", "examples/go.mod", "tenant/pgstore/go.mod", "tenant/sqlitestore/go.mod"} {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		assert.Contains(t, string(text), "github.com/PaulSonOfLars/gotgbot/v2 v2.0.0-rc.36", name)

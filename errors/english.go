@@ -109,6 +109,9 @@ var englishTexts = [kinds]phrase{
 		"System is busy. Please try again in a few seconds.",
 		"System is busy. Please try again in {wait}.",
 	},
+	StoreUnavailable: {
+		text: "We can't save or read your data right now. Please try again in a few minutes.",
+	},
 
 	Timeout:          {text: "Telegram took too long to answer. Please try again."},
 	ConnectionFailed: {text: "Failed to connect to Telegram. Please try again later."},

@@ -63,6 +63,9 @@ const (
 	BreakerOpen
 	// PoolFull says that all places for open bots are in use.
 	PoolFull
+	// StoreUnavailable says that our own database could not be reached, or is
+	// restarting, busy or full.
+	StoreUnavailable
 
 	// Timeout says that no answer came in time.
 	Timeout
@@ -187,6 +190,8 @@ var traitsOf = [kinds]traits{
 	Throttled:   {"throttled", "rate limited locally", 429, FaultLocal, true},
 	BreakerOpen: {"breaker_open", "circuit breaker open", 503, FaultPlatform, true},
 	PoolFull:    {"pool_full", "all places for open bots in use", 503, FaultLocal, true},
+
+	StoreUnavailable: {"store_unavailable", "database unavailable", 503, FaultLocal, true},
 
 	Timeout:          {"timeout", "timed out", 504, FaultPlatform, true},
 	ConnectionFailed: {"connection_failed", "connection failed", 502, FaultPlatform, true},

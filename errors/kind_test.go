@@ -40,6 +40,7 @@ var allKinds = []struct {
 	{errors.Throttled, "throttled", "rate limited locally", 429, errors.FaultLocal, true, "wait a moment"},
 	{errors.BreakerOpen, "breaker_open", "circuit breaker open", 503, errors.FaultPlatform, true, "try again in a minute"},
 	{errors.PoolFull, "pool_full", "all places for open bots in use", 503, errors.FaultLocal, true, "try again in a few seconds"},
+	{errors.StoreUnavailable, "store_unavailable", "database unavailable", 503, errors.FaultLocal, true, "try again in a few minutes"},
 
 	{errors.Timeout, "timeout", "timed out", 504, errors.FaultPlatform, true, "try again"},
 	{errors.ConnectionFailed, "connection_failed", "connection failed", 502, errors.FaultPlatform, true, "try again later"},

@@ -22,8 +22,11 @@
 //
 // # The decision to make
 //
-// Where records live. A [Store] is five methods; [MemoryStore] is the one that
-// needs nothing and keeps nothing.
+// Where records live. [MemoryStore] needs nothing and keeps nothing; package
+// sqlitestore keeps them in a file and pgstore in a PostgreSQL, each a module of
+// its own, with their tokens sealed. For a [Store] of your own, package
+// storetest has the tests. In a service of several processes [Manager.Start]
+// makes each hear of the others' changes.
 //
 // # Errors
 //

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
-	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
@@ -27,12 +26,19 @@ type ManagerConfig struct {
 // records and makes every change known to the pool at once. After a method has
 // returned, no lease that begins sees what was before; leases that are out end
 // as the method says. It is safe for concurrent use, also for one tenant.
+//
+// Each change is one transaction with an entry of the log, which says who
+// ([WithActor]), when and what. A method that failed, or whose process was
+// killed, can be called again with the same arguments, whether or not the
+// change was made: what is so already is not changed and not logged a second
+// time. Only Remove then says [errors.NotFound].
 type Manager struct {
 	session *session.Session
 	store   Store
 	pool    *Pool
 	cfg     ManagerConfig
 	log     *slog.Logger
+	watcher watcher
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -87,12 +93,16 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 		o(&r)
 	}
 	r.CreatedAt = r.UpdatedAt
-	stored, err := m.store.Put(ctx, r)
+	stored, err := m.store.Put(ctx, r, entry(ctx, ActionRegister, ""))
 	if errors.Is(err, errors.Exists) { // somebody else was quicker
-		old, _, err := m.registered(ctx, id, t)
+		old, found, err := m.registered(ctx, id, t)
+		if err == nil && !found { // and has removed it since
+			err = fail("register tenant", id, errors.Stale, nil)
+		}
 		return old, err
 	}
 	if err != nil {
+		m.doubtful(id, err)
 		return Record{}, err
 	}
 	m.changed(ctx, "tenant registered", stored, false)
@@ -108,11 +118,17 @@ func (m *Manager) registered(ctx context.Context, id string, t session.Token) (R
 		return Record{}, false, nil
 	case err != nil:
 		return Record{}, false, err
+	case old.TokenErr != nil && old.BotID == t.ID():
+		// It may be the same; Rotate sets it anew.
+		return Record{}, false, fail("register tenant", id, errors.Exists, old.TokenErr)
 	case !old.Token.Equal(t):
 		return Record{}, false, fail("register tenant", id, errors.Exists, nil)
 	}
 	return old, true, nil
 }
+
+// maxName bounds the names kept, in bytes. Telegram allows 64 characters.
+const maxName = 256
 
 // identify asks Telegram who the bot of a token is.
 func (m *Manager) identify(ctx context.Context, id string, t session.Token) (Record, error) {
@@ -123,10 +139,10 @@ func (m *Manager) identify(ctx context.Context, id string, t session.Token) (Rec
 	return Record{
 		ID:        id,
 		BotID:     bot.Id,
-		Username:  bot.Username,
-		Name:      bot.FirstName,
+		Username:  clean(bot.Username, maxName),
+		Name:      clean(bot.FirstName, maxName),
 		Token:     t,
-		UpdatedAt: time.Now().UTC(),
+		UpdatedAt: now(),
 	}, nil
 }
 
@@ -152,18 +168,21 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	if err != nil {
 		return Record{}, err
 	}
-	r, _, err := m.update(ctx, id, func(r *Record) (bool, error) {
+	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
 		if r.BotID != t.ID() {
 			return false, fail("rotate token", id, errors.WrongBot, nil)
 		}
-		r.Token, r.Username, r.Name = t, seen.Username, seen.Name
+		if r.Token.Equal(t) && r.Status != Quarantined && r.Username == seen.Username && r.Name == seen.Name {
+			return false, nil
+		}
+		r.Token, r.TokenErr, r.Username, r.Name = t, nil, seen.Username, seen.Name
 		if r.Status == Quarantined {
 			r.Status, r.Reason = Active, ""
 		}
 		return true, nil
 	})
-	if err != nil {
-		return Record{}, err
+	if err != nil || !changed {
+		return r, err
 	}
 	m.changed(ctx, "token rotated", r, false)
 	return r, nil
@@ -173,7 +192,10 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 // at once, calls that wait already included. Limits that make no sense are
 // [errors.BadRequest].
 func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limits) (Record, error) {
-	r, _, err := m.update(ctx, id, func(r *Record) (bool, error) {
+	r, changed, err := m.update(ctx, id, ActionLimit, "", func(r *Record) (bool, error) {
+		if r.Limits == limits {
+			return false, nil
+		}
 		r.Limits = limits
 		return true, nil
 	})
@@ -183,7 +205,9 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 	if err := m.pool.limit(id, r.Limits); err != nil {
 		return Record{}, err
 	}
-	m.changed(ctx, "limits changed", r, false)
+	if changed {
+		m.changed(ctx, "limits changed", r, false)
+	}
 	return r, nil
 }
 
@@ -191,12 +215,21 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 // those who use the bot stop; new leases fail with [errors.Suspended]. The
 // reason is for the operator. Suspending twice keeps the later reason.
 func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
-	r, _, err := m.update(ctx, id, func(r *Record) (bool, error) {
+	reason = clean(reason, maxDetail)
+	r, changed, err := m.update(ctx, id, ActionSuspend, reason, func(r *Record) (bool, error) {
+		if r.Status == Suspended && r.Reason == reason {
+			return false, nil
+		}
 		r.Status, r.Reason = Suspended, reason
 		return true, nil
 	})
 	if err != nil {
 		return Record{}, err
+	}
+	if !changed {
+		// It may have been stored by a call that failed before it came here.
+		m.pool.evict(id, true)
+		return r, nil
 	}
 	m.changed(ctx, "tenant suspended", r, true)
 	return r, nil
@@ -212,11 +245,14 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 		return Record{}, err
 	}
 	if old.Status == Quarantined {
+		if old.TokenErr != nil {
+			return Record{}, fail("resume tenant", id, errors.Internal, old.TokenErr)
+		}
 		if _, err := m.identify(ctx, id, old.Token); err != nil {
 			return Record{}, err
 		}
 	}
-	r, changed, err := m.update(ctx, id, func(r *Record) (bool, error) {
+	r, changed, err := m.update(ctx, id, ActionResume, "", func(r *Record) (bool, error) {
 		if r.Status == Active {
 			return false, nil
 		}
@@ -242,13 +278,14 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		err = m.store.Delete(ctx, id, r.Version)
+		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
 			m.changed(ctx, "tenant removed", r, true)
 			_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
 			return nil
 		}
 		if !errors.Is(err, errors.Stale) {
+			m.doubtful(id, err)
 			return err
 		}
 	}
@@ -281,13 +318,37 @@ func (m *Manager) List(ctx context.Context, filter Filter) iter.Seq2[Record, err
 	}
 }
 
+// Log walks the log entries that filter selects, oldest first; filter.Limit is
+// the size of the pages it reads. It ends after the first error.
+func (m *Manager) Log(ctx context.Context, filter LogFilter) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for {
+			page, err := m.store.Log(ctx, filter)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			filter.After = page[len(page)-1].Seq
+		}
+	}
+}
+
 // maxTries bounds how often a change is tried again because others change the
 // same record. Each try that fails means that another change went through.
 const maxTries = 10
 
-// update reads a record, changes it and stores it, again when somebody else
-// changed it meanwhile. change returns false to leave it as it is.
-func (m *Manager) update(ctx context.Context, id string, change func(*Record) (bool, error)) (Record, bool, error) {
+// update reads a record, changes it and stores it with an entry of the log,
+// again when somebody else changed it meanwhile. change returns false to leave
+// it as it is.
+func (m *Manager) update(ctx context.Context, id string, action Action, detail string, change func(*Record) (bool, error)) (Record, bool, error) {
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
 		if err != nil {
@@ -296,21 +357,32 @@ func (m *Manager) update(ctx context.Context, id string, change func(*Record) (b
 		if ok, err := change(&r); !ok || err != nil {
 			return r, false, err
 		}
-		r.UpdatedAt = time.Now().UTC()
-		stored, err := m.store.Put(ctx, r)
+		r.UpdatedAt = now()
+		stored, err := m.store.Put(ctx, r, entry(ctx, action, detail))
 		if err == nil {
 			return stored, true, nil
 		}
 		if !errors.Is(err, errors.Stale) {
+			m.doubtful(id, err)
 			return Record{}, false, err
 		}
 	}
 	return Record{}, false, fail("change tenant", id, errors.Stale, nil)
 }
 
+// doubtful gives up a tenant's bot after a change that failed in a way that
+// does not say whether it was made. What opens next reads what is stored.
+func (m *Manager) doubtful(id string, err error) {
+	switch errors.KindOf(err) {
+	case errors.NotFound, errors.Exists, errors.TokenTaken, errors.BadRequest:
+	default:
+		m.pool.evict(id, false)
+	}
+}
+
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.core.Evict(r.ID, abort)
+	m.pool.evict(r.ID, abort)
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
 
@@ -318,11 +390,12 @@ func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool
 // was rotated since the call is another one, and a tenant that is not active
 // is not used anyway.
 func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
-	r, changed, err := m.update(ctx, t.ID(), func(r *Record) (bool, error) {
+	const reason = "Telegram no longer accepts the token"
+	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", func(r *Record) (bool, error) {
 		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
 			return false, nil
 		}
-		r.Status, r.Reason = Quarantined, "Telegram no longer accepts the token"
+		r.Status, r.Reason = Quarantined, reason
 		return true, nil
 	})
 	if errors.Is(err, errors.NotFound) {

@@ -64,6 +64,7 @@ type Pool struct {
 	core    *pool.Pool[*Tenant]
 	session *session.Session
 	store   Store
+	loader  loader
 	hooks   []Hook
 	limiter Limiter
 	log     *slog.Logger
@@ -119,7 +120,7 @@ func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Pool{session: s, store: store, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
+	p := &Pool{session: s, store: store, loader: loader{store: store}, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
 	p.core = pool.New(pool.Config[*Tenant]{
 		Open:           p.open,
 		Close:          p.end,
@@ -167,16 +168,25 @@ func (p *Pool) Acquire(ctx context.Context, id string) (Lease, error) {
 
 // Evict closes a tenant's bot: at once when it is not in use, else with its
 // last lease. The next Acquire opens it anew, from what is stored then.
-func (p *Pool) Evict(id string) { p.core.Evict(id, false) }
+func (p *Pool) Evict(id string) { p.evict(id, false) }
+
+// evict ends a tenant's instance, an open that is under way and what was read
+// for one to come, in the order in which none of them escapes.
+func (p *Pool) evict(id string, abort bool) {
+	p.loader.drop(id)
+	p.core.Evict(id, abort)
+}
 
 // Close ends the pool: no new leases, those out are waited for, then every bot
 // is closed. When ctx ends first, the leases' contexts end, the bots are
 // closed although in use, and ctx's error is returned. Close may be called
 // more than once; each call waits.
 func (p *Pool) Close(ctx context.Context) error {
-	if err := p.core.Close(ctx); err != nil {
+	err := p.core.Close(ctx)
+	if err != nil {
 		return fail("close pool", "", errors.KindOf(ctx.Err()), err)
 	}
+	p.loader.wait()
 	return nil
 }
 
@@ -202,12 +212,19 @@ type Stats struct {
 func (p *Pool) Stats() Stats { return Stats(p.core.Stats()) }
 
 func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
-	r, err := p.store.Get(ctx, id)
+	if checkID(id) != nil {
+		// No store has it, and not every one can be asked for it.
+		return nil, fail("open tenant", "", errors.NotFound, nil)
+	}
+	r, err := p.loader.load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if r.Status != Active {
 		return nil, fail("open tenant", id, errors.Suspended, fmt.Errorf("tenant is %v", r.Status))
+	}
+	if r.TokenErr != nil {
+		return nil, fail("open tenant", id, errors.Internal, r.TokenErr)
 	}
 	if err := p.limit(id, r.Limits); err != nil {
 		return nil, err

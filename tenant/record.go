@@ -2,17 +2,25 @@ package tenant
 
 import (
 	"maps"
+	"math"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session"
 )
 
-// MaxIDLen is the length of the longest tenant id, in bytes.
-const MaxIDLen = 128
+// Bounds of a record, in bytes.
+const (
+	// MaxIDLen is the length of the longest tenant id.
+	MaxIDLen = 128
+	// MaxMetadata is how long the keys and values of Metadata may be together.
+	MaxMetadata = 1 << 20
+)
 
 // Record is what is stored of a tenant. It prints without the token's secret,
 // in every form.
@@ -27,6 +35,10 @@ type Record struct {
 	Username, Name string
 	// Token is the bot's token.
 	Token session.Token
+	// TokenErr says why Token is missing where a store could not unseal it,
+	// such as [seal.ErrNoKey]. It is nil in all other records. Such a record
+	// can be changed and removed; its bot can't be opened.
+	TokenErr error `json:"-"`
 	// Status says whether the bot may be used, and Reason why not, in words
 	// for the operator.
 	Status Status
@@ -34,12 +46,15 @@ type Record struct {
 	// Limits are the tenant's own; zero fields mean the fleet's. They bind
 	// where [PoolConfig].Limiter is set.
 	Limits session.Limits
-	// Metadata is the caller's.
+	// Health is what [Store].SetHealth last stored; "" where nothing is known.
+	Health string
+	// Metadata is the caller's: at most [MaxMetadata] of UTF-8 without NUL, in
+	// the clear. It is no place for secrets.
 	Metadata map[string]string
 	// Version is 0 for a record that was not stored yet, and grows with every
 	// Put. The store sets it.
 	Version int64
-	// CreatedAt and UpdatedAt are set by [Manager], in UTC.
+	// CreatedAt and UpdatedAt are set by [Manager], in UTC, to the microsecond.
 	CreatedAt, UpdatedAt time.Time
 }
 
@@ -49,19 +64,84 @@ func (r Record) Clone() Record {
 	return r
 }
 
+// Normal returns the record as stores keep it: a copy whose times are in UTC
+// and cut to microseconds, without empty metadata, and with a number for limits
+// that are infinite, since JSON has none.
+func (r Record) Normal() Record {
+	r = r.Clone()
+	if len(r.Metadata) == 0 {
+		r.Metadata = nil
+	}
+	for _, l := range []*ratelimit.Limit{&r.Limits.Bot, &r.Limits.Paid, &r.Limits.Private, &r.Limits.Group} {
+		if math.IsInf(l.Rate, 1) {
+			l.Rate = ratelimit.Unlimited.Rate
+		}
+	}
+	r.CreatedAt = r.CreatedAt.UTC().Truncate(time.Microsecond)
+	r.UpdatedAt = r.UpdatedAt.UTC().Truncate(time.Microsecond)
+	return r
+}
+
 // Validate reports what keeps a record from being stored, as an error of kind
-// [errors.BadRequest].
+// [errors.BadRequest]. Texts that hold the token's secret are refused too:
+// they would be stored in the clear.
 func (r Record) Validate() error {
 	if err := checkID(r.ID); err != nil {
 		return err
 	}
-	if r.Token.IsZero() || r.BotID != r.Token.ID() {
-		return fail("check record", r.ID, errors.BadRequest, errors.New("token is missing or of another bot"))
+	problem := ""
+	switch {
+	case r.TokenErr != nil && (r.Version == 0 || r.BotID <= 0):
+		problem = "token could not be unsealed, and there is none stored"
+	case r.TokenErr == nil && (r.Token.IsZero() || r.BotID != r.Token.ID()):
+		problem = "token is missing or of another bot"
+	case r.Version < 0:
+		problem = "version is negative"
+	case int(r.Status) >= len(statusNames):
+		problem = "status is not known"
+	case !storableTime(r.CreatedAt) || !storableTime(r.UpdatedAt):
+		problem = "a time is not of the years 1 to 9999"
+	default:
+		problem = r.checkTexts()
+	}
+	if problem != "" {
+		return fail("check record", r.ID, errors.BadRequest, errors.New(problem))
 	}
 	if err := r.Limits.Check(); err != nil {
 		return fail("check record", r.ID, errors.BadRequest, err)
 	}
 	return nil
+}
+
+// checkTexts returns what is wrong with a record's texts.
+func (r Record) checkTexts() string {
+	_, secret, _ := strings.Cut(r.Token.Reveal(), ":")
+	shows := func(text string) bool {
+		// What is shorter is no secret, and may be in any text.
+		return len(secret) >= 16 && strings.Contains(text, secret)
+	}
+	for _, text := range []string{r.Username, r.Name, r.Reason} {
+		if !storable(text) {
+			return "username, name or reason is not UTF-8 or has a NUL"
+		}
+		if shows(text) {
+			return "username, name or reason holds the token's secret"
+		}
+	}
+	size := 0
+	for key, value := range r.Metadata {
+		size += len(key) + len(value)
+		if !storable(key) || !storable(value) {
+			return "metadata is not UTF-8 or has a NUL"
+		}
+		if shows(key) || shows(value) {
+			return "metadata holds the token's secret"
+		}
+	}
+	if size > MaxMetadata {
+		return "metadata is longer than 1 MiB"
+	}
+	return ""
 }
 
 func (r Record) user() gotgbot.User {

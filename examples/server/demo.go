@@ -42,10 +42,14 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		return 1
 	}
 	defer srv.Close()
-	f, err := newFleet(session.Config{APIURL: url, TLS: srv.TLSConfig()}, session.LimitConfig{
+	limits := session.LimitConfig{
 		Total:      ratelimit.Limit{Rate: room * float64(o.tenants*usersPerTenant) / writeEvery.Seconds()},
 		ColdStarts: []ratelimit.Limit{}, // the fake one loads bots as fast as it likes
-	}, log)
+	}
+	if o.churn {
+		limits.Total = ratelimit.Unlimited
+	}
+	f, err := newFleet(ctx, o, session.Config{APIURL: url, TLS: srv.TLSConfig()}, limits, log)
 	if err != nil {
 		log.Error("fleet", "err", err)
 		return 1
@@ -60,18 +64,30 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		stopWeb = func() {}
 	}
 	traffic := &traffic{}
+	adopted, err := f.adopt(ctx, srv, o, stdout)
+	if err != nil && ctx.Err() == nil {
+		log.Error("tenants of an earlier run", "err", err)
+		traffic.failed.Add(1)
+	}
+	var changes *churn
+	if o.churn {
+		changes = startChurn(ctx, f, srv, &traffic.failed, stdout)
+	}
 	for i := range o.tenants {
 		if ctx.Err() != nil {
 			break
 		}
 		id := fmt.Sprintf("tenant-%04d", i+1)
-		bot := srv.NewBot(fmt.Sprintf("demo%d_bot", i+1))
-		if _, err := f.manager.Register(ctx, id, bot.Token()); err != nil {
-			if ctx.Err() == nil {
-				log.Error("not registered", "tenant", id, "err", err)
-				traffic.failed.Add(1)
+		bot := adopted[id]
+		if bot == nil {
+			bot = srv.NewBot(fmt.Sprintf("demo%d_bot", i+1))
+			if _, err := f.manager.Register(ctx, id, bot.Token()); err != nil {
+				if ctx.Err() == nil {
+					log.Error("not registered", "tenant", id, "err", err)
+					traffic.failed.Add(1)
+				}
+				continue
 			}
-			continue
 		}
 		f.startEcho(run, id)
 		traffic.add(ctx, srv, bot)
@@ -82,6 +98,9 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 	log.Info("demo is running; interrupt it to end", "tenants", len(traffic.tenants))
 	<-ctx.Done()
 	traffic.writers.Wait()
+	if changes != nil {
+		changes.wg.Wait()
+	}
 	fairness := traffic.fairness()
 	lost := traffic.settle(srv)
 	stopWeb()

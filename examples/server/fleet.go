@@ -12,6 +12,7 @@ import (
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/examples/internal/database"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
 )
@@ -19,6 +20,7 @@ import (
 // fleet is the service: a session, a pool, a manager, and a loop for each
 // tenant that answers what the bot is sent.
 type fleet struct {
+	db      database.DB
 	session *session.Session
 	guard   *session.Guard
 	pool    *tenant.Pool
@@ -29,9 +31,16 @@ type fleet struct {
 	running sync.Map // ids of the tenants that have a loop
 }
 
-func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) (*fleet, error) {
+func newFleet(ctx context.Context, o options, cfg session.Config, limits session.LimitConfig, log *slog.Logger) (_ *fleet, err error) {
 	f := &fleet{meter: &meter{}, log: log}
-	var err error
+	if f.db, err = database.Open(ctx, o.db, o.keys); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.db.Close())
+		}
+	}()
 	if f.guard, err = session.NewGuard(session.GuardConfig{Limit: limits, Logger: log}); err != nil {
 		return nil, err
 	}
@@ -43,7 +52,7 @@ func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) 
 	if f.session, err = session.New(cfg); err != nil {
 		return nil, err
 	}
-	if f.pool, err = tenant.NewPool(f.session, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: f.guard.Limiter, Logger: log}); err != nil {
+	if f.pool, err = tenant.NewPool(f.session, f.db.Tenants, tenant.PoolConfig{Limiter: f.guard.Limiter, Logger: log}); err != nil {
 		return nil, err
 	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
@@ -51,6 +60,10 @@ func newFleet(cfg session.Config, limits session.LimitConfig, log *slog.Logger) 
 			log.Warn("please ask the owner for a new token", "tenant", r.ID, "bot", r.Username)
 		},
 	})
+	// Another process may use the same database.
+	if err = f.manager.Start(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -60,7 +73,8 @@ func (f *fleet) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	f.loops.Wait()
-	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx)); err != nil {
+	f.manager.Stop()
+	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx), f.db.Close()); err != nil {
 		f.log.Error("not closed cleanly", "err", err)
 	}
 	f.guard.Close()

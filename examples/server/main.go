@@ -8,6 +8,11 @@
 // line is an id and a token, or a token alone) or of the environment variable
 // BOT_TOKENS (the same, separated by commas).
 //
+// Tenants are kept in the database that -db names: a file, which is an SQLite,
+// or postgres://... Those of an earlier run go on. Tokens are sealed with the
+// keys in the environment variable TGFLEET_KEYS or the file -keys; without
+// either, a file beside the database is made, which is for trying things out.
+//
 // GET /status on -listen tells how it is, and POST /api/bots registers a bot,
 // five times a minute for each client at most:
 //
@@ -43,6 +48,9 @@ type options struct {
 	listen  string
 	tokens  string
 	api     string
+	db      string
+	keys    string
+	churn   bool
 	verbose bool
 }
 
@@ -56,6 +64,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the status page and of POST /api/bots; empty for none")
 	flags.StringVar(&o.tokens, "tokens", "", "file of tokens, a line each")
 	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
+	flags.StringVar(&o.db, "db", "", "database of the tenants: a file or postgres://...; empty for a file that is removed at the end")
+	flags.StringVar(&o.keys, "keys", "", "file of the keys that seal tokens")
+	flags.BoolVar(&o.churn, "churn", false, "with -demo: let tenants come, change and go all the while, and write down what is done")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -104,10 +115,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the bots of the given tokens against the real API.
 func serve(ctx context.Context, o options, log *slog.Logger) error {
 	accounts, err := readAccounts(o.tokens, os.Getenv("BOT_TOKENS"))
-	if err != nil {
+	if err != nil && (o.db == "" || o.tokens != "") {
 		return err
 	}
-	f, err := newFleet(session.Config{APIURL: o.api}, session.LimitConfig{}, log)
+	f, err := newFleet(ctx, o, session.Config{APIURL: o.api}, session.LimitConfig{}, log)
 	if err != nil {
 		return err
 	}
@@ -117,15 +128,19 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	defer stopWeb()
-	n := 0
+	n, err := f.startStored(ctx)
+	if err != nil {
+		return err
+	}
 	for _, a := range accounts {
 		// One token that is wrong must not keep the others from running.
 		if _, err := f.manager.Register(ctx, a.id, a.token); err != nil {
 			log.Error("not registered", "tenant", a.id, "err", err)
 			continue
 		}
-		n++
-		f.startEcho(ctx, a.id)
+		if f.startEcho(ctx, a.id) {
+			n++
+		}
 	}
 	if n == 0 {
 		return fmt.Errorf("none of %d bots could be registered", len(accounts))

@@ -20,7 +20,7 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	srv := bottest.New(bottest.Config{})
 	defer srv.Close()
 	var log strings.Builder
-	f, err := newFleet(session.Config{Transport: srv.Transport()}, session.LimitConfig{ColdStarts: []ratelimit.Limit{}},
+	f, err := newFleet(context.Background(), options{}, session.Config{Transport: srv.Transport()}, session.LimitConfig{ColdStarts: []ratelimit.Limit{}},
 		slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())

@@ -88,6 +88,7 @@ func (p *Pool[V]) open(ctx context.Context, e *entry[V]) {
 	e.cancel()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	e.cancel = nil // with the context, which is as large as all the rest
 	e.value = value
 	p.cooling.Remove(e.key)
 	if e.invalid || p.closing {

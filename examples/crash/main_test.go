@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/storetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestAServerThatIsKilledLosesNothing(t *testing.T) {
+	t.Setenv(database.KeysVariable, "")
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"-times", "3", "-longest", "700ms"}, &out, &out), "%s", &out)
+	assert.Regexp(t, `\ncrash: 3 kills, [1-9]\d* changes confirmed, [1-9]\d* tenants stored, 0 lost, 0 half-made, 0 not opened\n$`, out.String())
+}
+
+// A comparison that finds nothing wrong anywhere would prove nothing.
+func TestTheComparisonFindsWhatIsWrong(t *testing.T) {
+	t.Setenv(database.KeysVariable, "")
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	db, err := database.Open(t.Context(), path, "")
+	require.NoError(t, err)
+	put := func(id string, bot int64, log ...tenant.Entry) tenant.Record {
+		r, err := db.Tenants.Put(t.Context(), storetest.Record(t, id, bot), log...)
+		require.NoError(t, err)
+		return r
+	}
+	registered := tenant.Entry{Action: tenant.ActionRegister}
+	put("good", 1, registered)
+	put("without-log", 2)
+	put("twice-logged", 3, registered, registered)
+	r := put("removed", 4, registered)
+	require.NoError(t, db.Tenants.Delete(t.Context(), "removed", r.Version, tenant.Entry{Action: tenant.ActionRemove}))
+	r = put("silently-removed", 5, registered)
+	require.NoError(t, db.Tenants.Delete(t.Context(), "silently-removed", r.Version))
+	require.NoError(t, db.Close())
+
+	for name, row := range map[string]struct {
+		said       string
+		lost, half int // besides the two that are half-made without a word
+	}{
+		"nothing":                      {"", 0, 0},
+		"what is there":                {"begin register good|done register good 1", 0, 0},
+		"what was under way":           {"begin register good", 0, 0},
+		"half a line":                  {"begin register good|done register good 1|begin rotate go", 0, 0},
+		"a change that is not there":   {"begin register good|done register good 1|begin rotate good|done rotate good 2", 1, 0},
+		"a tenant that is not there":   {"begin register nobody|done register nobody 1", 1, 0},
+		"one that never was confirmed": {"begin register nobody", 0, 0},
+		"a removal that is not there":  {"begin register good|done register good 1|begin remove good|done remove good 0", 1, 0},
+		"a removal":                    {"begin register removed|done register removed 1|begin remove removed|done remove removed 0", 0, 0},
+		"a removal without a log":      {"begin register silently-removed|done register silently-removed 1|begin remove silently-removed", 0, 1},
+	} {
+		l := newLedger()
+		l.read(strings.NewReader(strings.ReplaceAll(row.said, "|", "\n")+"\n"), nil)
+		v, err := l.check(t.Context(), path, "")
+		require.NoError(t, err)
+		assert.Equal(t, verdict{stored: 3, lost: row.lost, half: 2 + row.half}, v, name)
+	}
+	l := newLedger()
+	l.read(strings.NewReader("opened 3 of 5\n"), nil)
+	assert.Equal(t, 2, l.notOpened)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/storetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// postgres returns the tests' server, and a schema of this test's own there.
+func postgres(t *testing.T) string {
+	url := os.Getenv("TGFLEET_POSTGRES")
+	if url == "" {
+		url = "postgres://postgres@127.0.0.1:5432/postgres"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		const hint = "no PostgreSQL answers; set TGFLEET_POSTGRES, or start one at 127.0.0.1:5432: %v"
+		if os.Getenv("CI") != "" {
+			t.Fatalf(hint, err)
+		}
+		t.Skipf(hint, err)
+	}
+	require.NoError(t, conn.Close(ctx))
+	random := make([]byte, 8)
+	_, _ = rand.Read(random)
+	schema := "tgfleet_test_" + hex.EncodeToString(random)
+	t.Setenv("TGFLEET_SCHEMA", schema)
+	t.Cleanup(func() {
+		ctx := context.Background()
+		conn, err := pgx.Connect(ctx, url)
+		require.NoError(t, err)
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE")
+		require.NoError(t, err)
+	})
+	return url
+}
+
+func TestTenThousandTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
+	const n = 10_000
+	url := postgres(t)
+	t.Setenv(database.KeysVariable, "")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "fleet.db")
+	t.Chdir(dir) // where the keys of the PostgreSQL come to be
+	source, err := database.Open(t.Context(), file, "")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range 8 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= n; i = next.Add(1) {
+				r := storetest.Record(t, fmt.Sprintf("tenant-%d", i), i)
+				r.Status = tenant.Status(i % 3)
+				r.Metadata = map[string]string{"n": fmt.Sprint(i)}
+				_, err := source.Tenants.Put(context.Background(), r)
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, source.Close())
+
+	var out bytes.Buffer
+	start := time.Now()
+	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
+	t.Logf("moved in %v", time.Since(start).Round(time.Millisecond))
+	assert.Equal(t, "10000 tenants moved, 0 were there, 0 could not be stored\n", out.String())
+
+	target, err := database.Open(t.Context(), url, "")
+	require.NoError(t, err)
+	all, err := target.Tenants.List(t.Context(), tenant.Filter{Limit: 2 * n})
+	require.NoError(t, err)
+	require.NoError(t, target.Close())
+	require.Len(t, all, n)
+	seen := map[int64]bool{}
+	for _, r := range all {
+		require.NoError(t, r.TokenErr)
+		want := storetest.Record(t, r.ID, r.BotID)
+		require.True(t, want.Token.Equal(r.Token))
+		require.Equal(t, fmt.Sprint(r.BotID), r.Metadata["n"])
+		require.Equal(t, tenant.Status(r.BotID%3), r.Status)
+		require.Equal(t, want.CreatedAt, r.CreatedAt)
+		seen[r.BotID] = true
+	}
+	assert.Len(t, seen, n)
+}
+
+func TestNothingIsCreatedWhereThereIsNothingToMove(t *testing.T) {
+	dir := t.TempDir()
+	err := run(t.Context(), []string{"-from", filepath.Join(dir, "none.db"), "-to", filepath.Join(dir, "new.db")}, os.Stdout, os.Stderr)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	assert.Error(t, run(t.Context(), nil, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,127 @@
+package pgstore
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
+	"github.com/tgfleet/tgfleet/tenant/seal"
+)
+
+// ErrNewer says that the schema was migrated by a newer version of the code.
+var ErrNewer = sqlstore.ErrNewer
+
+// Config configures a [DB].
+type Config struct {
+	// Keys seal what is secret. Required.
+	Keys *seal.Ring
+	// Schema is where the tables are: 1 to 40 of a-z, 0-9 and "_", no digit
+	// first. "" means "tgfleet".
+	Schema string
+}
+
+// DB is a schema of a database, from which the stores of each concern are
+// taken. It is safe for concurrent use.
+type DB struct {
+	cfg  Config
+	pool *pgxpool.Pool
+	own  bool
+
+	tenants *Tenants
+}
+
+// lateness is how long after the end of its context an operation ends. pgx by
+// default cuts the connection at that moment, and a statement that was not
+// written by then leaves it in the pool for 15 s, of no use to anybody. Most
+// statements are done sooner than this.
+const lateness = 50 * time.Millisecond
+
+// Open connects to a database, as libpq's connection strings and environment
+// variables name it, and continues like [New]. Close closes its pool.
+func Open(ctx context.Context, connection string, cfg Config) (*DB, error) {
+	const op = "open database"
+	poolConfig, err := pgxpool.ParseConfig(connection)
+	if err != nil {
+		return nil, failure(ctx, op, "", err) // pgx leaves the password out
+	}
+	poolConfig.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: lateness}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, failure(ctx, op, "", err)
+	}
+	db, err := New(ctx, pool, cfg)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	db.own = true
+	return db, nil
+}
+
+// schemaName needs no quoting, and leaves room in the 63 bytes of an identifier
+// for what is made of it.
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,39}$`)
+
+// New returns the stores in a database. It creates schema and tables where they
+// are not there and migrates those of an older version; [ErrNewer] where they
+// are of a newer one. Any number of processes may do so at the same time. The
+// pool stays the caller's, who closes it after DB.
+//
+// A busy service sets BuildContextWatcherHandler of the pool's ConnConfig to a
+// [pgconn.DeadlineContextWatcherHandler] with a DeadlineDelay of some
+// milliseconds, as Open does: without one every canceled context costs a
+// connection.
+func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
+	const op = "open database"
+	if cfg.Schema == "" {
+		cfg.Schema = "tgfleet"
+	}
+	var bad []error
+	if pool == nil {
+		bad = append(bad, errors.New("pool is nil"))
+	}
+	if cfg.Keys == nil {
+		bad = append(bad, errors.New("Keys is nil"))
+	}
+	if !schemaName.MatchString(cfg.Schema) || strings.HasPrefix(cfg.Schema, "pg_") {
+		bad = append(bad, errors.New("Schema is not 1 to 40 of a-z, 0-9 and '_', or begins with a digit or pg_"))
+	}
+	if len(bad) > 0 {
+		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
+	}
+	db := &DB{cfg: cfg, pool: pool}
+	if err := db.migrate(ctx); err != nil {
+		return nil, failure(ctx, op, "", err)
+	}
+	db.tenants = newTenants(db)
+	return db, nil
+}
+
+// Tenants returns the store of tenants.
+func (db *DB) Tenants() *Tenants { return db.tenants }
+
+// Close closes the pool that [Open] made; what is under way ends first. After
+// [New] it does nothing.
+func (db *DB) Close() error {
+	if db.own {
+		db.pool.Close()
+	}
+	return nil
+}
+
+// name puts the schema into a statement.
+func (db *DB) name(sql string) string {
+	return strings.NewReplacer("{schema}", pgx.Identifier{db.cfg.Schema}.Sanitize(), "{channel}", db.channel()).Replace(sql)
+}
+
+// channel is where changes of tenants are told.
+func (db *DB) channel() string { return db.cfg.Schema + "_tenant_changes" }

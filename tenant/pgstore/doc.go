@@ -1,0 +1,31 @@
+// Package pgstore keeps a fleet in PostgreSQL, for services that run in several
+// processes.
+//
+//	keys, err := seal.FromEnv("TGFLEET_KEYS")
+//	db, err := pgstore.Open(ctx, "postgres://fleet@db/fleet", pgstore.Config{Keys: keys})
+//	defer db.Close()
+//	pool, err := tenant.NewPool(s, db.Tenants(), tenant.PoolConfig{})
+//
+// [New] takes a pgxpool.Pool that the service has already. Everything is in a
+// schema of its own, "tgfleet" or as [Config] says, which Open and New create
+// and bring up to date. Ten processes that start at once migrate once; one
+// that finds nothing to do needs no right to create anything.
+//
+// # The decision to make
+//
+// Whether several machines run the fleet; for one, package sqlitestore needs no
+// server. PostgreSQL 13 and later will do.
+//
+// # Watching
+//
+// A change is told by NOTIFY, within milliseconds of its commit. A watch keeps
+// one connection of the pool for itself, which must be one to the server or a
+// pooler in session mode: PgBouncer's transaction mode has no LISTEN.
+//
+// # What it does not do
+//
+// It does not repeat a change whose connection broke: that may have been made.
+// Reads are repeated. It does not prune the log of changes: DELETE FROM
+// tgfleet.log WHERE time < ... does. Entries of changes that were made at the
+// same moment may become visible in another order than that of their Seq.
+package pgstore

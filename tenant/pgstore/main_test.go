@@ -1,0 +1,99 @@
+package pgstore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/tenant/pgstore"
+	"github.com/tgfleet/tgfleet/tenant/seal"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// address is the tests' server. Each test has a schema of its own there.
+func address(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv("TGFLEET_POSTGRES")
+	if url == "" {
+		url = "postgres://postgres@127.0.0.1:5432/postgres"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		const hint = "no PostgreSQL answers; set TGFLEET_POSTGRES, or start one at 127.0.0.1:5432: %v"
+		if os.Getenv("CI") != "" {
+			t.Fatalf(hint, err)
+		}
+		t.Skipf(hint, err)
+	}
+	require.NoError(t, conn.Close(ctx))
+	return url
+}
+
+func keys(t testing.TB) *seal.Ring {
+	k, err := seal.GenerateKey("test")
+	require.NoError(t, err)
+	r, err := seal.New(k)
+	require.NoError(t, err)
+	return r
+}
+
+// newSchema returns a name, and drops what is there when t ends.
+func newSchema(t testing.TB, url string) string {
+	random := make([]byte, 8)
+	_, _ = rand.Read(random)
+	schema := "tgfleet_test_" + hex.EncodeToString(random)
+	t.Cleanup(func() { execute(t, url, "DROP SCHEMA IF EXISTS "+schema+" CASCADE") })
+	return schema
+}
+
+// execute runs a statement on a connection of its own, as an operator would.
+func execute(t testing.TB, url, sql string, args ...any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql, args...)
+	require.NoError(t, err)
+}
+
+// open opens a schema in a pool of a few connections.
+func open(t testing.TB, url, schema string, keys *seal.Ring) *pgstore.DB {
+	t.Helper()
+	db, err := pgstore.Open(context.Background(), withParam(url, "pool_max_conns=5"), pgstore.Config{Keys: keys, Schema: schema})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+func withParam(url, param string) string {
+	if strings.Contains(url, "?") {
+		return url + "&" + param
+	}
+	return url + "?" + param
+}
+
+// through returns the address by way of a proxy.
+func through(t testing.TB, url string, p *proxy) string {
+	cfg, err := pgxpool.ParseConfig(url)
+	require.NoError(t, err)
+	c := cfg.ConnConfig
+	via := fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", c.User, p.address(), c.Database)
+	if c.Password != "" {
+		via += "&password=" + c.Password
+	}
+	return via
+}

@@ -1,0 +1,194 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
+	"github.com/tgfleet/tgfleet/tenant/seal"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// ErrNewer says that the database was migrated by a newer version of the code.
+var ErrNewer = sqlstore.ErrNewer
+
+// Memory is a path for a database in memory, which ends with its DB.
+const Memory = ":memory:"
+
+// Config configures a [DB].
+type Config struct {
+	// Keys seal what is secret. Required.
+	Keys *seal.Ring
+	// BusyTimeout is how long a change waits for one of another process, and
+	// past it fails with [errors.StoreUnavailable]. 0 means 5 s.
+	BusyTimeout time.Duration
+	// PollInterval is how often a watch looks for changes; a look takes a few
+	// microseconds. 0 means 200 ms.
+	PollInterval time.Duration
+	// Readers is how many reads go on at once. 0 means 4.
+	Readers int
+}
+
+// DB is an open database, from which the stores of each concern are taken. It
+// is safe for concurrent use.
+type DB struct {
+	cfg   Config
+	write *sql.DB // of one connection, since SQLite has one writer
+	read  *sql.DB // the same as write for a database in memory
+
+	tenants *Tenants
+}
+
+// Open opens the database in the file of that path, [Memory] for one that is
+// not kept. It creates the file and its tables where they are not there, and
+// migrates tables of an older version; [ErrNewer] where they are of a newer
+// one. Any number of processes may do so at the same time.
+func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
+	const op = "open database"
+	var bad []error
+	if path == "" {
+		bad = append(bad, errors.New("path is empty"))
+	}
+	if strings.IndexByte(path, 0) >= 0 {
+		bad = append(bad, errors.New("path has a NUL"))
+	}
+	if cfg.Keys == nil {
+		bad = append(bad, errors.New("Keys is nil"))
+	}
+	if cfg.BusyTimeout < 0 || cfg.PollInterval < 0 || cfg.Readers < 0 {
+		bad = append(bad, errors.New("BusyTimeout, PollInterval or Readers is negative"))
+	}
+	if len(bad) > 0 {
+		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
+	}
+	if cfg.BusyTimeout == 0 {
+		cfg.BusyTimeout = 5 * time.Second
+	}
+	if cfg.PollInterval == 0 {
+		cfg.PollInterval = 200 * time.Millisecond
+	}
+	if cfg.Readers == 0 {
+		cfg.Readers = 4
+	}
+	db := &DB{cfg: cfg}
+	if err := db.open(ctx, path); err != nil {
+		_ = db.Close()
+		return nil, failure(ctx, op, "", err)
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, path string) error {
+	if path != Memory {
+		// The file is made here so that nobody else may read it; SQLite gives
+		// its journals the same permissions.
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if db.write, err = connect(path, db.cfg, 1, "immediate"); err != nil {
+		return err
+	}
+	db.read = db.write
+	if path != Memory {
+		if err := migrate(ctx, db.write, true); err != nil {
+			return err
+		}
+		if db.read, err = connect(path, db.cfg, db.cfg.Readers, "deferred"); err != nil {
+			return err
+		}
+	} else if err := migrate(ctx, db.write, false); err != nil {
+		return err
+	}
+	db.tenants, err = newTenants(ctx, db)
+	return err
+}
+
+// connect returns connections to the file. What it returns connects when it is
+// first used.
+func connect(path string, cfg Config, n int, lock string) (*sql.DB, error) {
+	dsn := "file::memory:"
+	if path != Memory {
+		// As a URI, with all that means something in one escaped.
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		abs = filepath.ToSlash(abs)
+		if !strings.HasPrefix(abs, "/") {
+			abs = "/" + abs // C:/...
+		}
+		dsn = (&url.URL{Scheme: "file", OmitHost: true, Path: abs}).String()
+	}
+	query := url.Values{
+		"_pragma": {
+			fmt.Sprintf("busy_timeout(%d)", cfg.BusyTimeout.Milliseconds()),
+			"foreign_keys(1)",
+			"synchronous(FULL)",
+			"journal_size_limit(67108864)", // a WAL that grew once does not stay so
+			"trusted_schema(0)",
+		},
+		"_txlock": {lock},
+	}
+	db, err := sql.Open("sqlite", dsn+"?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	return db, nil
+}
+
+// Tenants returns the store of tenants.
+func (db *DB) Tenants() *Tenants { return db.tenants }
+
+// Close closes the database. What is under way ends first; what comes later
+// fails.
+func (db *DB) Close() error {
+	var all []error
+	if db.read != nil && db.read != db.write {
+		all = append(all, db.read.Close())
+	}
+	if db.write != nil {
+		all = append(all, db.write.Close())
+	}
+	if err := errors.Join(all...); err != nil {
+		return sqlstore.Fail("close database", "", errors.Internal, err)
+	}
+	return nil
+}
+
+// change runs f in a transaction of the one writer.
+func (db *DB) change(ctx context.Context, f func(tx *sql.Tx) error) error {
+	err := db.transact(ctx, f)
+	if full(err) {
+		// What fills the disk may be the WAL, which is only emptied after
+		// changes that succeed. The next change finds the room.
+		_, _ = db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	}
+	return err
+}
+
+func (db *DB) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

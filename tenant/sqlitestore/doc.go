@@ -1,0 +1,32 @@
+// Package sqlitestore keeps a fleet in one SQLite file: the default, which
+// needs no server.
+//
+//	keys, err := seal.FromFile("fleet.keys")
+//	db, err := sqlitestore.Open(ctx, "fleet.db", sqlitestore.Config{Keys: keys})
+//	defer db.Close()
+//	pool, err := tenant.NewPool(s, db.Tenants(), tenant.PoolConfig{})
+//
+// [Open] creates the file, which only its owner may read, and brings its
+// tables up to date. Several processes of one machine may use it at the same
+// time and hear of each other's changes.
+//
+// Every change is on disk when a method returns (WAL with synchronous=FULL), so
+// it outlives a power cut. It takes one fsync, which bounds how many changes a
+// second a disk takes.
+//
+// # The decision to make
+//
+// Whether one machine is enough. SQLite has one writer at a time, and its file
+// must not lie on a network file system. For replicas on several machines take
+// package pgstore; [tenant.Export] and [tenant.Import] move there.
+//
+// # Backups
+//
+// Copy a database that is in use with "sqlite3 fleet.db '.backup copy.db'" or
+// VACUUM INTO, not with cp. Keep the keys elsewhere: tokens are sealed, and a
+// backup with its keys is as good as the tokens. All else is in the clear.
+//
+// # What it does not do
+//
+// It does not prune the log of changes: DELETE FROM log WHERE time < ... does.
+package sqlitestore

@@ -1,0 +1,28 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+)
+
+// LimitPages bounds the database's size; beyond it SQLite says that the disk
+// is full. 0 takes the bound away.
+func (db *DB) LimitPages(n int) error {
+	if n == 0 {
+		n = 1<<32 - 2 // SQLite's own bound
+	}
+	_, err := db.write.ExecContext(context.Background(), fmt.Sprintf("PRAGMA max_page_count = %d", n))
+	return err
+}
+
+// SetVersion pretends that the database is of another version.
+func (db *DB) SetVersion(n int) error {
+	_, err := db.write.ExecContext(context.Background(), fmt.Sprintf("PRAGMA user_version = %d", n))
+	return err
+}
+
+// Exec runs a statement as an operator would.
+func (db *DB) Exec(text string, args ...any) error {
+	_, err := db.write.ExecContext(context.Background(), text, args...)
+	return err
+}

@@ -1,0 +1,60 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// failure gives an error its kind. The driver's texts name tables and columns,
+// never values.
+func failure(ctx context.Context, op, id string, err error) error {
+	switch e, ok := errors.AsType[*sqlite.Error](err); {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return sqlstore.Fail(op, id, errors.NotFound, nil)
+	case ctx.Err() != nil:
+		return sqlstore.Ended(ctx, op, id)
+	case ok:
+		return sqlstore.Fail(op, id, kindOf(e.Code()), err)
+	case errors.Is(err, sql.ErrConnDone) || err.Error() == "sql: database is closed":
+		return sqlstore.Fail(op, id, errors.Closed, err)
+	default:
+		return sqlstore.Fail(op, id, errors.Internal, err)
+	}
+}
+
+func kindOf(code int) errors.Kind {
+	if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
+		return errors.TokenTaken // the one such constraint that an update can meet
+	}
+	switch code & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL:
+		return errors.StoreUnavailable
+	case sqlite3.SQLITE_INTERRUPT:
+		return errors.Canceled
+	default:
+		return errors.Internal
+	}
+}
+
+func constraint(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
+}
+
+func full(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_FULL
+}
+
+func busy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_LOCKED)
+}

@@ -1,0 +1,172 @@
+package tenant
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
+)
+
+// watcher is the manager's goroutine that hears of others' changes.
+type watcher struct {
+	mu     sync.Mutex // guards what follows
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Start begins to follow the changes that other processes make in the same
+// store, so that a token rotated or a tenant suspended there closes the bot
+// here. It returns at once; the store may come later or go meanwhile, and is
+// then asked again, less and less often. The work ends with ctx or with
+// [Manager.Stop]. Starting what runs is an error.
+//
+// A service of one process does not need it.
+func (m *Manager) Start(ctx context.Context) error {
+	m.watcher.mu.Lock()
+	defer m.watcher.mu.Unlock()
+	if m.watcher.done != nil {
+		select {
+		case <-m.watcher.done: // by its context or Stop
+		default:
+			return fail("start manager", "", errors.Internal, errors.New("it runs already"))
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	m.watcher.cancel, m.watcher.done = cancel, done
+	go func() {
+		defer close(done)
+		m.follow(ctx)
+	}()
+	return nil
+}
+
+// Stop ends what Start began, and waits for its end. It may be called without
+// Start, and more than once. Stop the manager before its pool is closed.
+func (m *Manager) Stop() {
+	m.watcher.mu.Lock()
+	cancel, done := m.watcher.cancel, m.watcher.done
+	m.watcher.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	cancel()
+	<-done
+}
+
+// How long to wait before a watch that ended is begun again.
+const (
+	firstRewatch = 100 * time.Millisecond
+	maxRewatch   = 30 * time.Second
+)
+
+func (m *Manager) follow(ctx context.Context) {
+	wait := firstRewatch
+	for {
+		err := m.store.Watch(ctx, func(c Change) {
+			wait = firstRewatch
+			if c == (Change{}) {
+				m.pool.loader.dropAll()
+				m.recheck(ctx, m.pool.core.Keys())
+			} else {
+				m.heard(ctx, c)
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		m.log.WarnContext(ctx, "changes of others are not heard for now", slog.String("error", session.Redact(errText(err))))
+		if !pause(ctx, wait) {
+			return
+		}
+		wait = min(2*wait, maxRewatch)
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "the watch ended"
+	}
+	return err.Error()
+}
+
+// pause waits, about that long, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d/2 + rand.N(d))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// heard closes the bot of a tenant whose record has changed. Changes are heard
+// late, this process's own too, so a bot that is open may be of a later record:
+// what is stored decides.
+func (m *Manager) heard(ctx context.Context, c Change) {
+	t, opening, found := m.pool.core.Peek(c.ID)
+	switch {
+	case !found || opening:
+		// One that opens may have read an older record. One that ends is
+		// ended by who uses it sooner, if it is to be.
+		m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
+	case c.Version == 0 || c.Version > t.Record.Version:
+		m.pool.loader.drop(c.ID)
+		m.recheck(ctx, []string{c.ID})
+	}
+	if c.Version == 0 {
+		m.forget(ctx, c.ID)
+	}
+}
+
+// forget takes the limits of a tenant that was removed, unless it is back.
+func (m *Manager) forget(ctx context.Context, id string) {
+	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
+		_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+	}
+}
+
+// recheck compares what is open with what is stored.
+func (m *Manager) recheck(ctx context.Context, ids []string) {
+	wait := firstRewatch
+	for len(ids) > 0 {
+		some := ids[:min(len(ids), maxBatch)]
+		stored, err := m.store.GetMany(ctx, some)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			m.log.WarnContext(ctx, "open bots can't be compared with the store for now", slog.String("error", session.Redact(err.Error())))
+			if !pause(ctx, wait) {
+				return
+			}
+			wait = min(2*wait, maxRewatch)
+			continue
+		}
+		for _, id := range some {
+			m.compare(id, stored)
+		}
+		ids = ids[len(some):]
+	}
+}
+
+// compare closes a bot that is not of the stored record. One that is opening
+// may have read another.
+func (m *Manager) compare(id string, stored map[string]Record) {
+	t, opening, found := m.pool.core.Peek(id)
+	if !found {
+		return
+	}
+	r, there := stored[id]
+	if there && !opening && r.Version == t.Record.Version && r.CreatedAt.Equal(t.Record.CreatedAt) &&
+		(r.TokenErr != nil || r.Token.Equal(t.Record.Token)) {
+		return
+	}
+	m.pool.evict(id, !there || r.Status == Suspended)
+}

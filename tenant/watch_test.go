@@ -1,0 +1,249 @@
+package tenant_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
+	"github.com/tgfleet/tgfleet/session/bottest"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// replica is one of several services over one store.
+type replica struct {
+	*tenant.Manager
+	pool   *tenant.Pool
+	opened atomic.Int64
+	closed atomic.Int64
+}
+
+func newReplica(t *testing.T, srv *bottest.Server, store tenant.Store) *replica {
+	s, err := session.New(session.Config{Transport: srv.Transport()})
+	require.NoError(t, err)
+	r := &replica{}
+	r.pool, err = tenant.NewPool(s, store, tenant.PoolConfig{OnOpen: []tenant.Hook{
+		func(context.Context, *tenant.Tenant) (func(context.Context) error, error) {
+			r.opened.Add(1)
+			return func(context.Context) error { r.closed.Add(1); return nil }, nil
+		},
+	}})
+	require.NoError(t, err)
+	r.Manager = tenant.NewManager(r.pool, tenant.ManagerConfig{})
+	require.NoError(t, r.Start(bg))
+	t.Cleanup(func() {
+		r.Stop()
+		require.NoError(t, r.pool.Close(bg))
+		require.NoError(t, s.Close(bg))
+	})
+	return r
+}
+
+func (r *replica) use(t *testing.T, id string) (token string) {
+	t.Helper()
+	require.NoError(t, r.pool.Do(bg, id, func(ctx context.Context, tt *tenant.Tenant) error {
+		token = tt.Record.Token.Reveal()
+		_, err := tt.Bot.GetMeWithContext(ctx, nil)
+		return err
+	}))
+	return token
+}
+
+func TestAChangeInOneReplicaReachesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store := tenant.NewMemoryStore()
+		a, b := newReplica(t, srv, store), newReplica(t, srv, store)
+		bot := srv.NewBot("shop_bot")
+		_, err := a.Register(bg, "shop", bot.Token())
+		require.NoError(t, err)
+		synctest.Wait() // a bot that is opening meanwhile is opened anew
+		a.use(t, "shop")
+		b.use(t, "shop")
+
+		token := bot.RotateToken()
+		_, err = a.Rotate(bg, "shop", token)
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Equal(t, int64(1), b.closed.Load(), "the old bot is closed")
+		assert.Equal(t, token, b.use(t, "shop"))
+		a.use(t, "shop")
+		synctest.Wait()
+		assert.Equal(t, int64(2), a.opened.Load(), "its own change closes nothing twice")
+
+		lease, err := b.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		_, err = a.Suspend(bg, "shop", "unpaid")
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Error(t, lease.Context().Err(), "who uses the bot is told to stop")
+		lease.Release()
+		_, err = b.pool.Acquire(bg, "shop")
+		assert.ErrorIs(t, err, errors.Suspended)
+		_, err = b.Resume(bg, "shop")
+		require.NoError(t, err)
+		a.use(t, "shop")
+
+		lease, err = b.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		require.NoError(t, a.Remove(bg, "shop"))
+		synctest.Wait()
+		assert.Error(t, lease.Context().Err())
+		lease.Release()
+		_, err = b.pool.Acquire(bg, "shop")
+		assert.ErrorIs(t, err, errors.NotFound)
+
+		assert.Error(t, a.Start(bg), "it runs")
+		a.Stop()
+		a.Stop()
+		require.NoError(t, a.Start(bg))
+	})
+}
+
+// deaf is a store whose watch fails, and misses all meanwhile.
+type deaf struct {
+	*tenant.MemoryStore
+	cut     atomic.Pointer[context.CancelFunc]
+	down    atomic.Bool
+	watches atomic.Int64
+}
+
+func (s *deaf) Watch(ctx context.Context, f func(tenant.Change)) error {
+	s.watches.Add(1)
+	if s.down.Load() {
+		return errors.StoreUnavailable
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.cut.Store(&cancel)
+	return s.MemoryStore.Watch(ctx, f)
+}
+
+func (s *deaf) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
+	if s.down.Load() {
+		return nil, errors.StoreUnavailable
+	}
+	return s.MemoryStore.GetMany(ctx, ids)
+}
+
+func TestWhatWasMissedIsFoundAfterwards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		memory := tenant.NewMemoryStore()
+		store := &deaf{MemoryStore: memory}
+		a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+		bots := map[string]*bottest.Bot{}
+		for _, id := range []string{"rotated", "removed", "replaced", "suspended", "same"} {
+			bots[id] = srv.NewBot(id + "_bot")
+			_, err := a.Register(bg, id, bots[id].Token())
+			require.NoError(t, err)
+			synctest.Wait()
+			b.use(t, id)
+		}
+
+		store.down.Store(true)
+		(*store.cut.Load())()
+		time.Sleep(10 * time.Minute) // it asks again, and not all the time
+		assert.Less(t, store.watches.Load(), int64(60))
+		_, err := a.Rotate(bg, "rotated", bots["rotated"].RotateToken())
+		require.NoError(t, err)
+		require.NoError(t, a.Remove(bg, "removed"))
+		require.NoError(t, a.Remove(bg, "replaced"))
+		_, err = a.Register(bg, "replaced", bots["replaced"].RotateToken())
+		require.NoError(t, err, "whose version is 1 again")
+		_, err = a.Suspend(bg, "suspended", "")
+		require.NoError(t, err)
+		for id := range bots {
+			if id != "same" {
+				l, err := b.pool.Acquire(bg, id)
+				require.NoError(t, err, "it has not heard of it")
+				l.Release()
+			}
+		}
+		b.use(t, "same")
+		closed := b.closed.Load()
+
+		store.down.Store(false)
+		time.Sleep(2 * time.Minute)
+		assert.Equal(t, closed+4, b.closed.Load())
+		b.use(t, "same")
+		assert.Equal(t, closed+4, b.closed.Load())
+		assert.Equal(t, bots["rotated"].Token(), b.use(t, "rotated"))
+		assert.Equal(t, bots["replaced"].Token(), b.use(t, "replaced"))
+		_, err = b.pool.Acquire(bg, "removed")
+		assert.ErrorIs(t, err, errors.NotFound)
+		_, err = b.pool.Acquire(bg, "suspended")
+		assert.ErrorIs(t, err, errors.Suspended)
+	})
+}
+
+// late is a store whose changes are heard when the test says so.
+type late struct {
+	*tenant.MemoryStore
+	changes chan tenant.Change
+}
+
+func (s *late) Watch(ctx context.Context, f func(tenant.Change)) error {
+	for {
+		select {
+		case c := <-s.changes:
+			f(c)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func TestAChangeThatIsHeardLateHarmsNoNewerBot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store := &late{tenant.NewMemoryStore(), make(chan tenant.Change)}
+		r := newReplica(t, srv, store)
+		bot := srv.NewBot("shop_bot")
+		register := func() {
+			_, err := r.Register(bg, "shop", bot.Token())
+			require.NoError(t, err)
+		}
+		register()
+		require.NoError(t, r.Remove(bg, "shop"))
+		register()
+		_, err := r.Suspend(bg, "shop", "")
+		require.NoError(t, err)
+		_, err = r.Resume(bg, "shop")
+		require.NoError(t, err)
+		lease, err := r.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		for _, c := range []tenant.Change{
+			{ID: "shop", Version: 1}, {ID: "shop"}, {ID: "shop", Version: 1},
+			{ID: "shop", Version: 2, Status: tenant.Suspended}, {ID: "shop", Version: 3},
+		} {
+			store.changes <- c
+			synctest.Wait()
+			assert.NoError(t, lease.Context().Err(), "%+v", c)
+		}
+		lease.Release()
+		r.use(t, "shop")
+		assert.Equal(t, int64(1), r.opened.Load())
+		assert.Equal(t, int64(0), r.closed.Load())
+	})
+}
+
+func TestAManagerStopsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
+		f.Stop() // without Start
+		ctx, cancel := context.WithCancel(bg)
+		require.NoError(t, f.Start(ctx))
+		cancel()
+		synctest.Wait()
+		require.NoError(t, f.Start(bg))
+		f.Stop()
+	})
+}
