@@ -206,7 +206,8 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 		return Record{}, err
 	}
 	if changed {
-		m.changed(ctx, "limits changed", r, false)
+		// The bot stays as it is: a poller may hold it for days.
+		m.log.InfoContext(ctx, "limits changed", slog.String("tenant", r.ID), slog.String("bot", r.Username))
 	}
 	return r, nil
 }

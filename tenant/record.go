@@ -155,6 +155,9 @@ func checkID(id string) error {
 		problem = "tenant id is empty"
 	case len(id) > MaxIDLen:
 		return fail("check tenant id", "", errors.BadRequest, errors.New("tenant id is longer than 128 bytes"))
+	case session.Redact(id) != id:
+		// Who mixes up the fields of a form must not find the token in a log.
+		return fail("check tenant id", "", errors.BadRequest, errors.New("tenant id looks like a token"))
 	case !utf8.ValidString(id):
 		return fail("check tenant id", "", errors.BadRequest, errors.New("tenant id is not UTF-8"))
 	default:
