@@ -1,0 +1,2 @@
+// Package inbox keeps received updates until they are handled.
+package inbox
