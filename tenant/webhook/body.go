@@ -1,0 +1,70 @@
+package webhook
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// read reads a request's body. The status is what to refuse it with, or 0.
+func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, status int) {
+	if !isJSON(r.Header.Get("Content-Type")) {
+		return nil, http.StatusUnsupportedMediaType
+	}
+	if r.ContentLength > rc.cfg.MaxBody {
+		return nil, http.StatusRequestEntityTooLarge
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, http.StatusUnsupportedMediaType
+	}
+	control := http.NewResponseController(w)
+	// What can't set deadlines, such as a recorder, has none to fear.
+	_ = control.SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout))
+	var err error
+	if n := r.ContentLength; n >= 0 {
+		raw = make([]byte, n)
+		_, err = io.ReadFull(r.Body, raw)
+		if err == nil {
+			err = atEnd(r.Body)
+		}
+	} else {
+		raw, err = io.ReadAll(io.LimitReader(r.Body, rc.cfg.MaxBody+1))
+		if err == nil && int64(len(raw)) > rc.cfg.MaxBody {
+			return nil, http.StatusRequestEntityTooLarge
+		}
+	}
+	var timeout net.Error
+	switch {
+	case err == nil:
+		// Or it would end r's context while the answer waits.
+		_ = control.SetReadDeadline(time.Time{})
+		return raw, 0
+	case errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
+		return nil, http.StatusRequestTimeout
+	default:
+		return nil, http.StatusBadRequest
+	}
+}
+
+// atEnd reads the end of a body, which lets the server watch the connection.
+func atEnd(body io.Reader) error {
+	var more [1]byte
+	switch n, err := body.Read(more[:]); {
+	case n > 0:
+		return errors.New("body is longer than its length")
+	case err == nil || err == io.EOF:
+		return nil
+	default:
+		return err
+	}
+}
+
+// isJSON reports whether a content type is JSON's, whatever its parameters.
+func isJSON(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "application/json")
+}
