@@ -21,6 +21,8 @@ type committer struct {
 	timeout time.Duration // of a Put
 	most    int           // updates in a batch
 
+	idle sync.Pool // of *entry
+
 	mu      sync.Mutex // guards what follows, and is not held during a Put
 	waiting []*entry
 	leading bool // somebody puts
@@ -32,15 +34,17 @@ type entry struct {
 	outcome inbox.Outcome
 	err     error
 	lead    bool          // woken to put the next batch
-	woken   chan struct{} // of one place: woken once, or twice if it leads
+	woken   chan struct{} // of one place, since each is woken once
 }
 
-var entries = sync.Pool{New: func() any { return &entry{woken: make(chan struct{}, 1)} }}
-
-// put stores an update. It waits for at most two Puts: that which is under
-// way, and its own.
+// put stores an update. It waits for the Put that is under way and for its
+// own, and for others only where more than a batch wait before it. It does not
+// end with its request: of its update it is then at least known to be stored.
 func (c *committer) put(u inbox.Update) (inbox.Outcome, error) {
-	e := entries.Get().(*entry)
+	e, _ := c.idle.Get().(*entry)
+	if e == nil {
+		e = &entry{woken: make(chan struct{}, 1)}
+	}
 	e.update = u
 	c.mu.Lock()
 	c.waiting = append(c.waiting, e)
@@ -58,7 +62,7 @@ func (c *committer) put(u inbox.Update) (inbox.Outcome, error) {
 	}
 	outcome, err := e.outcome, e.err
 	*e = entry{woken: e.woken}
-	entries.Put(e)
+	c.idle.Put(e)
 	return outcome, err
 }
 
