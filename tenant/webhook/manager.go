@@ -104,7 +104,7 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	known := inbox.Kinds()
 	for _, kind := range cfg.AllowedUpdates {
 		if !slices.Contains(known, kind) {
-			bad = append(bad, fmt.Errorf("AllowedUpdates has %q, which is no kind of update", kind))
+			bad = append(bad, fmt.Errorf("%q in AllowedUpdates is no kind of update", kind))
 		}
 	}
 	if cfg.MaxConnections < 0 || cfg.MaxConnections > 100 {

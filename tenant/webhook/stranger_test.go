@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,15 +94,17 @@ func TestASlowBodyIsGivenUp(t *testing.T) {
 		m := newMemory(t, inbox.MemoryConfig{})
 		p := start(t, newReceiver(t, m, keys, webhook.Config{BodyTimeout: 5 * time.Second}))
 		c := p.dial()
-		defer c.Close()
 		begun := time.Now()
-		go func() {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer c.Close()
+		wg.Go(func() {
 			_, err := io.WriteString(c, head("/webhook/"+keys.Path("a"), keys.Secret("a"), 1000))
 			for err == nil {
 				time.Sleep(time.Second)
 				_, err = io.WriteString(c, " ")
 			}
-		}()
+		})
 		assert.Equal(t, http.StatusRequestTimeout, answer(c))
 		assert.Equal(t, 5*time.Second, time.Since(begun))
 		_, err := c.Read(make([]byte, 1))
