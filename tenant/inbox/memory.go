@@ -41,6 +41,7 @@ type Memory struct {
 	boxes  map[string]*box
 	ring   list[*box] // those with a ready chat, by turn
 	all    list[*box] // every one; the first is looked at next by tidy
+	swept  time.Time  // when all were last looked through for what has expired
 	timers timers
 	token  int64
 	count  int // that wait or are leased
@@ -125,6 +126,9 @@ func (m *Memory) Put(ctx context.Context, batch []Update) ([]Outcome, error) {
 			continue
 		}
 		b := m.boxes[u.Tenant]
+		if b != nil {
+			b.seen.forget(hours(now.Add(-m.cfg.Remember))) // ids may have been started anew since
+		}
 		if b != nil && b.seen.has(u.ID) {
 			m.stats.Duplicates++
 			outcomes[i].Duplicate = true
@@ -160,8 +164,11 @@ func (m *Memory) room(b *box, u *Update, now time.Time) error {
 		}
 	}
 	if full() {
-		for e := m.all.first; e != nil && full(); e = e.next {
-			m.expire(e.of, now)
+		if now.Sub(m.swept) >= time.Second { // it looks at every tenant
+			m.swept = now
+			for e := m.all.first; e != nil; e = e.next {
+				m.expire(e.of, now)
+			}
 		}
 		if full() {
 			return Full(u.Tenant, errors.ScopeAll, m.cfg.RetryAfter)

@@ -21,9 +21,9 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, st
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, http.StatusUnsupportedMediaType
 	}
-	control := http.NewResponseController(w)
-	// What can't set deadlines, such as a recorder, has none to fear.
-	_ = control.SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout))
+	// The server takes the deadline away when it has met the body's end. What
+	// can't set one, such as a recorder, has no slow bodies to fear.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout))
 	var err error
 	if n := r.ContentLength; n >= 0 {
 		raw = make([]byte, n)
@@ -40,8 +40,6 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, st
 	var timeout net.Error
 	switch {
 	case err == nil:
-		// Or it would end r's context while the answer waits.
-		_ = control.SetReadDeadline(time.Time{})
 		return raw, 0
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
 		return nil, http.StatusRequestTimeout
@@ -50,7 +48,8 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, st
 	}
 }
 
-// atEnd reads the end of a body, which lets the server watch the connection.
+// atEnd reads the end of a body, from where on the server watches the
+// connection.
 func atEnd(body io.Reader) error {
 	var more [1]byte
 	switch n, err := body.Read(more[:]); {

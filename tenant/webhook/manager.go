@@ -130,7 +130,7 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	}
 	for i, l := range cfg.Starts {
 		if err := l.Check(); err != nil {
-			bad = append(bad, fmt.Errorf("Starts[%d]: %w", i, err))
+			bad = append(bad, fmt.Errorf("field Starts[%d]: %w", i, err))
 		}
 	}
 	if len(bad) > 0 {
@@ -151,13 +151,13 @@ func checkURL(text string) (base string, err error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return "", errors.New("URL is not one that a path can be added to")
+		return "", errors.New("field URL is not one that a path can be added to")
 	case u.Scheme == "http" && (u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1"):
 	case u.Scheme != "https":
-		return "", errors.New("URL is not https")
+		return "", errors.New("field URL is not https")
 	default:
 		if !slices.Contains([]string{"", "443", "80", "88", "8443"}, u.Port()) {
-			return "", errors.New("URL has a port that Telegram does not deliver to")
+			return "", errors.New("field URL has a port that Telegram does not deliver to")
 		}
 	}
 	return strings.TrimSuffix(u.String(), "/") + "/", nil

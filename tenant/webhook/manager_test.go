@@ -107,6 +107,7 @@ func TestWhatDiffersIsSet(t *testing.T) {
 			assert.False(t, ensure(cfg), name)
 			if name != "an address" { // that one was given does not show that none is wanted
 				assert.True(t, ensure(base), "and back from "+name)
+				assert.False(t, ensure(base), "and back from "+name)
 			}
 		}
 	})
