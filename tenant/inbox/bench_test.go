@@ -1,0 +1,109 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+)
+
+// BenchmarkInbox is an update's whole way through the memory inbox and the
+// workers, put in batches of 100.
+func BenchmarkInbox(b *testing.B) {
+	m := newMemory(b)
+	var handled sync.WaitGroup
+	w, err := inbox.NewWorkers(m, poolFunc(nil), inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
+		handled.Done()
+		return nil
+	}), inbox.WorkersConfig{})
+	require.NoError(b, err)
+	require.NoError(b, w.Start(bg))
+	b.ReportAllocs()
+	b.ResetTimer()
+	batch := make([]inbox.Update, 0, 100)
+	for n := 0; n < b.N; {
+		batch = batch[:0]
+		for len(batch) < cap(batch) && n < b.N {
+			n++
+			batch = append(batch, inbox.Update{Tenant: tenantNames[n%len(tenantNames)], ID: int64(n), Kind: "message", Chat: tenantNames[n%37], Raw: []byte("{}"), ReceivedAt: time.Now()})
+		}
+		handled.Add(len(batch))
+		outcomes, err := m.Put(bg, batch)
+		require.NoError(b, err)
+		for _, o := range outcomes {
+			require.NoError(b, o.Err)
+		}
+		if n%10_000 == 0 {
+			handled.Wait() // room is bounded
+		}
+	}
+	handled.Wait()
+	b.StopTimer()
+	require.NoError(b, w.Stop(bg))
+}
+
+var tenantNames = func() (names []string) {
+	for i := range 50 {
+		names = append(names, fmt.Sprint("tenant", i))
+	}
+	return names
+}()
+
+// BenchmarkFairness is the wait of 50 tenants' updates for their handlers, 1000
+// a second, alone and beside a tenant of 10,000 waiting updates whose handlers
+// take 5 s each. The time per iteration says nothing.
+func BenchmarkFairness(b *testing.B) {
+	for _, name := range []string{"alone", "beside-a-flood"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				m := newMemory(b)
+				var mu sync.Mutex
+				var waits []time.Duration
+				w, err := inbox.NewWorkers(m, poolFunc(nil), inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
+					if u.Tenant == "flood" {
+						select {
+						case <-time.After(5 * time.Second):
+						case <-ctx.Done():
+						}
+						return nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					waits = append(waits, time.Since(u.ReceivedAt))
+					return nil
+				}), inbox.WorkersConfig{})
+				require.NoError(b, err)
+				require.NoError(b, w.Start(bg))
+				if name != "alone" {
+					var flood []inbox.Update
+					for id := int64(1); id <= 10_000; id++ {
+						flood = append(flood, message("flood", id%500, id))
+					}
+					put(b, m, flood...)
+				}
+				tick := time.NewTicker(time.Millisecond)
+				for id := int64(1); id <= 2000; id++ {
+					<-tick.C
+					put(b, m, message(tenantNames[id%50], id%3000, id))
+				}
+				tick.Stop()
+				time.Sleep(100 * time.Millisecond)
+				ctx, cancel := context.WithCancel(bg)
+				cancel()
+				_ = w.Stop(ctx)
+				mu.Lock()
+				require.Len(b, waits, 2000)
+				slices.Sort(waits)
+				b.ReportMetric(float64(waits[len(waits)*99/100])/float64(time.Microsecond), "p99-µs")
+				b.ReportMetric(float64(waits[len(waits)/2])/float64(time.Microsecond), "median-µs")
+				mu.Unlock()
+			}
+		})
+	}
+}

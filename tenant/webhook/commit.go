@@ -1,0 +1,132 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+)
+
+// committer puts the updates of requests that come at the same time into the
+// inbox together. While one Put is under way the next batch gathers, so batches
+// grow with the load and the time that a Put takes, and a lone request waits
+// for nobody.
+//
+// It has no goroutine: of the requests that wait, one puts for all.
+type committer struct {
+	inbox   Inbox
+	timeout time.Duration // of a Put
+	most    int           // updates in a batch
+
+	idle sync.Pool // of *entry
+
+	mu      sync.Mutex // guards what follows, and is not held during a Put
+	waiting []*entry
+	leading bool // somebody puts
+}
+
+// entry is an update that waits to be put.
+type entry struct {
+	update  inbox.Update
+	outcome inbox.Outcome
+	err     error
+	lead    bool          // woken to put the next batch
+	woken   chan struct{} // of one place, since each is woken once
+}
+
+// put stores an update. It waits for the Put that is under way and for its
+// own, and for others only where more than a batch wait before it. It does not
+// end with its request: of its update it is then at least known to be stored.
+func (c *committer) put(u inbox.Update) (inbox.Outcome, error) {
+	e, _ := c.idle.Get().(*entry)
+	if e == nil {
+		e = &entry{woken: make(chan struct{}, 1)}
+	}
+	e.update = u
+	c.mu.Lock()
+	c.waiting = append(c.waiting, e)
+	if c.leading {
+		c.mu.Unlock()
+		<-e.woken
+		if e.lead {
+			c.mu.Lock()
+		}
+	} else {
+		c.leading, e.lead = true, true
+	}
+	if e.lead { // and it is the first of those that wait, or alone
+		c.round() // unlocks
+	}
+	outcome, err := e.outcome, e.err
+	*e = entry{woken: e.woken}
+	c.idle.Put(e)
+	return outcome, err
+}
+
+// round puts a batch, in which the caller's is the first, and hands the lead
+// to the next. It is called with the lock and returns without.
+func (c *committer) round() {
+	n := min(len(c.waiting), c.most)
+	batch := c.waiting[:n:n]
+	c.waiting = c.waiting[n:]
+	if len(c.waiting) == 0 {
+		c.waiting = nil
+	}
+	c.mu.Unlock()
+	updates := make([]inbox.Update, n)
+	for i, e := range batch {
+		updates[i] = e.update
+	}
+	var outcomes []inbox.Outcome
+	err := errNoReturn // runtime.Goexit leaves it so
+	defer func() { c.deal(batch, outcomes, err) }()
+	outcomes, err = c.store(updates)
+}
+
+var errNoReturn = fail("put updates", "", errors.Internal, errors.New("the inbox ended its goroutine"))
+
+// deal gives a batch its outcomes and hands on the lead.
+func (c *committer) deal(batch []*entry, outcomes []inbox.Outcome, err error) {
+	for i, e := range batch {
+		if err != nil {
+			e.err = err
+		} else {
+			e.outcome = outcomes[i]
+		}
+	}
+	c.mu.Lock()
+	var next *entry
+	if len(c.waiting) > 0 {
+		next = c.waiting[0]
+		next.lead = true
+	} else {
+		c.leading = false
+	}
+	c.mu.Unlock()
+	if next != nil {
+		next.woken <- struct{}{}
+	}
+	for _, e := range batch[1:] {
+		e.woken <- struct{}{}
+	}
+}
+
+// store calls the inbox. The context is nobody's in particular: a request that
+// goes away takes no other's update with it.
+func (c *committer) store(updates []inbox.Update) (outcomes []inbox.Outcome, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fail("put updates", "", errors.Internal, fmt.Errorf("panic of type %T in the inbox", p))
+		}
+	}()
+	outcomes, err = c.inbox.Put(ctx, updates)
+	if err == nil && len(outcomes) != len(updates) {
+		err = fail("put updates", "", errors.Internal, errors.New("the inbox answered for another number of updates"))
+	}
+	return outcomes, err
+}

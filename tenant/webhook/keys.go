@@ -1,0 +1,287 @@
+package webhook
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// MinMaster is the length of the shortest master key, in bytes.
+const MinMaster = 32
+
+// Key is what paths and secrets are derived from.
+type Key struct {
+	// Master is at least [MinMaster] random bytes. Who knows it can send
+	// updates in anybody's name.
+	Master []byte
+	// Generation tells keys apart and orders them: a newer key has a greater
+	// one. Another generation of one master is another key, so raising it is
+	// all that a rotation needs. It can be seen in the path.
+	Generation uint32
+}
+
+// Accepted is a key that is not the current one, but whose webhooks are
+// received all the same: an older one, for as long as webhooks are set with
+// it, or the next one, so that every replica knows it before one sets webhooks
+// with it.
+type Accepted struct {
+	Key
+	// Until is when it is no longer accepted; zero is never.
+	Until time.Time
+}
+
+// Keys derives of each tenant the path and the secret of its webhook. They are
+// not stored anywhere: every process with the same master key derives the same
+// ones, and a path says, to those who have the key, whose it is.
+//
+// A Keys is safe for concurrent use. It prints as its generations.
+type Keys struct {
+	mu  sync.Mutex // of those who change set
+	set atomic.Pointer[keySet]
+}
+
+type keySet struct {
+	current *derived
+	all     []accepted
+}
+
+type accepted struct {
+	*derived
+	until time.Time
+}
+
+// NewKeys returns the keys of a fleet. Webhooks are set with current, and
+// received with the others too. The error names every bad field.
+func NewKeys(current Key, others ...Accepted) (*Keys, error) {
+	var bad []error
+	d, err := derive(current)
+	if err != nil {
+		bad = append(bad, fmt.Errorf("current key: %w", err))
+	}
+	set := &keySet{current: d, all: []accepted{{derived: d}}}
+	for i, o := range others {
+		d, err := derive(o.Key)
+		switch {
+		case err != nil:
+			bad = append(bad, fmt.Errorf("other key %d: %w", i, err))
+			continue
+		case current.Generation == o.Generation || slices.ContainsFunc(others[:i], func(x Accepted) bool { return x.Generation == o.Generation }):
+			bad = append(bad, fmt.Errorf("other key %d: there is another of generation %d", i, o.Generation))
+			continue
+		}
+		set.all = append(set.all, accepted{d, o.Until})
+	}
+	if len(bad) > 0 {
+		return nil, fail("make webhook keys", "", errors.Internal, errors.Join(bad...))
+	}
+	k := &Keys{}
+	k.set.Store(set)
+	return k, nil
+}
+
+// Rotate makes next the current key, with which webhooks are set from now on:
+// [Manager.Reconcile] is what sets them. The one before is accepted for grace
+// more, which should be longer than that takes. next has a greater generation
+// than any key so far.
+//
+// In a fleet of several processes it is the configuration that changes, in two
+// steps: first every process gets the next key as one that is accepted, then
+// as the current one.
+func (k *Keys) Rotate(next Key, grace time.Duration) error {
+	const op = "rotate webhook keys"
+	d, err := derive(next)
+	if err != nil {
+		return fail(op, "", errors.BadRequest, err)
+	}
+	if grace < 0 {
+		return fail(op, "", errors.BadRequest, errors.New("grace is negative"))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	old := k.set.Load()
+	set := &keySet{current: d, all: []accepted{{derived: d}}}
+	for _, a := range old.all {
+		if a.generation >= d.generation {
+			return fail(op, "", errors.BadRequest, fmt.Errorf("generation %d is not greater than %d", d.generation, a.generation))
+		}
+		if a.derived == old.current {
+			a.until = now.Add(grace)
+		}
+		if a.until.IsZero() || now.Before(a.until) {
+			set.all = append(set.all, a)
+		}
+	}
+	k.set.Store(set)
+	return nil
+}
+
+// Generation returns that of the current key.
+func (k *Keys) Generation() uint32 { return k.set.Load().current.generation }
+
+// Path returns the last segment of a tenant's webhook URL: the generation, a
+// dot, and text that means nothing to those who don't have the key.
+func (k *Keys) Path(tenantID string) string { return k.set.Load().current.path(tenantID) }
+
+// Secret returns a tenant's secret_token, 43 characters that setWebhook takes.
+func (k *Keys) Secret(tenantID string) string { return k.set.Load().current.secret(tenantID) }
+
+// open returns the tenant that a path is of, and the key that it was made
+// with. It reads nothing but the path and the keys.
+func (k *Keys) open(path string, now time.Time) (tenantID string, key *derived, ok bool) {
+	generation, rest, ok := cutGeneration(path)
+	if !ok || len(rest) > base64.RawURLEncoding.EncodedLen(tagSize+tenant.MaxIDLen) {
+		return "", nil, false
+	}
+	for _, a := range k.set.Load().all {
+		if a.generation != generation {
+			continue
+		}
+		if !a.until.IsZero() && !now.Before(a.until) {
+			return "", nil, false
+		}
+		id, ok := a.open(rest)
+		return id, a.derived, ok
+	}
+	return "", nil, false
+}
+
+func cutGeneration(path string) (generation uint32, rest string, ok bool) {
+	text, rest, ok := strings.Cut(path, ".")
+	if !ok || text == "" || len(text) > 10 || text[0] == '+' || text[0] == '0' && text != "0" {
+		return 0, "", false
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	return uint32(n), rest, err == nil
+}
+
+// String returns the generations, the current one first.
+func (k *Keys) String() string {
+	var b strings.Builder
+	b.WriteString("webhook keys")
+	for _, a := range k.set.Load().all {
+		fmt.Fprintf(&b, " %d", a.generation)
+	}
+	return b.String()
+}
+
+// Format prints what String returns, whatever the verb.
+func (k *Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// String returns the key's generation.
+func (k Key) String() string { return fmt.Sprintf("webhook key %d", k.Generation) }
+
+// Format prints what String returns, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// derived is what one key's paths and secrets are made with.
+//
+// A path is the tenant's id, encrypted, behind a tag that is a MAC of the id
+// and serves as the counter's start, which makes it a synthetic IV (RFC 5297
+// has the idea). Whoever does not have the key can neither read an id nor make
+// a path that opens, and no table of paths is needed to look one up.
+type derived struct {
+	generation uint32
+	tags       macs
+	secrets    macs
+	block      cipher.Block
+}
+
+const tagSize = 16
+
+func derive(k Key) (*derived, error) {
+	if len(k.Master) < MinMaster {
+		return nil, fmt.Errorf("master key has %d bytes, fewer than %d", len(k.Master), MinMaster)
+	}
+	sub := func(purpose string) []byte {
+		m := hmac.New(sha256.New, k.Master)
+		m.Write([]byte("tgfleet webhook " + purpose + "\x00"))
+		m.Write(binary.BigEndian.AppendUint32(nil, k.Generation))
+		return m.Sum(nil)
+	}
+	block, err := aes.NewCipher(sub("path"))
+	if err != nil {
+		return nil, err
+	}
+	return &derived{generation: k.Generation, tags: newMACs(sub("tag")), secrets: newMACs(sub("secret")), block: block}, nil
+}
+
+func (d *derived) path(id string) string {
+	sealed := make([]byte, tagSize+len(id))
+	tag := d.tags.sum(id)
+	copy(sealed, tag[:tagSize])
+	cipher.NewCTR(d.block, sealed[:tagSize]).XORKeyStream(sealed[tagSize:], []byte(id))
+	return strconv.FormatUint(uint64(d.generation), 10) + "." + base64.RawURLEncoding.EncodeToString(sealed)
+}
+
+func (d *derived) open(text string) (id string, ok bool) {
+	var room [tagSize + tenant.MaxIDLen + 2]byte
+	n, err := strict.Decode(room[:], []byte(text))
+	if err != nil || n <= tagSize {
+		return "", false
+	}
+	tag, sealed := room[:tagSize], room[tagSize:n]
+	cipher.NewCTR(d.block, tag).XORKeyStream(sealed, sealed)
+	id = string(sealed)
+	want := d.tags.sum(id)
+	return id, subtle.ConstantTimeCompare(tag, want[:tagSize]) == 1
+}
+
+// strict takes only what it would have written itself, so that a tenant has
+// one path.
+var strict = base64.RawURLEncoding.Strict()
+
+func (d *derived) secret(id string) string {
+	sum := d.secrets.sum(id)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// holds reports whether a secret is the tenant's, in a time that tells nothing
+// about it.
+func (d *derived) holds(id, secret string) bool {
+	sum := d.secrets.sum(id)
+	var want [43]byte
+	base64.RawURLEncoding.Encode(want[:], sum[:])
+	return subtle.ConstantTimeCompare(want[:], []byte(secret)) == 1
+}
+
+// macs are HMACs with one key, kept ready.
+type macs struct{ pool *sync.Pool }
+
+func newMACs(key []byte) macs {
+	return macs{&sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+}
+
+func (m macs) sum(text string) (sum [sha256.Size]byte) {
+	h := m.pool.Get().(hash.Hash)
+	h.Reset()
+	_, _ = io.WriteString(h, text)
+	h.Sum(sum[:0])
+	m.pool.Put(h)
+	return sum
+}
+
+// fail makes an error of this package. An error that has a kind already is
+// returned as it is.
+func fail(op, tenantID string, kind errors.Kind, err error) error {
+	if e, ok := errors.AsType[*errors.Error](err); ok {
+		return e
+	}
+	return &errors.Error{Kind: kind, Op: op, Key: tenantID, Delivery: errors.NotDelivered, Err: err}
+}

@@ -1,0 +1,381 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/PaulSonOfLars/gotgbot/v2"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
+	"github.com/tgfleet/tgfleet/session"
+	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+)
+
+// Pool lends tenants. [*tenant.Pool] is one.
+type Pool interface {
+	// Do calls f with the tenant, or returns why it can't.
+	Do(ctx context.Context, id string, f func(ctx context.Context, t *tenant.Tenant) error) error
+}
+
+// Lister walks the tenants. [*tenant.Manager] is one.
+type Lister interface {
+	// List walks the records that filter selects, by ascending id. It ends
+	// after the first error.
+	List(ctx context.Context, filter tenant.Filter) iter.Seq2[tenant.Record, error]
+}
+
+// ManagerConfig configures a [Manager].
+type ManagerConfig struct {
+	// URL is where the receiver is mounted, as Telegram reaches it, without
+	// the tenant's path: "https://hooks.example.com/webhook". It must be https,
+	// on port 443, 80, 88 or 8443, but for an address of this machine.
+	URL string
+	// AllowedUpdates are the kinds of updates to ask for; [inbox.KindsOf]
+	// returns those that a handler wants. Nil means Telegram's usual ones.
+	AllowedUpdates []string
+	// MaxConnections is how many updates of one bot Telegram delivers at a
+	// time, from 1 to 100. 0 means 40, which is Telegram's default.
+	MaxConnections int
+	// IPAddress is where Telegram is to deliver, instead of what DNS says.
+	IPAddress string
+
+	// Starts bound how many bots are called for the first time, or the first
+	// time in an hour: Telegram loads few at once for one source address. Nil
+	// means [session.ColdStarts], by which 10,000 bots take some 17 h; an empty
+	// list is no limit.
+	Starts []ratelimit.Limit
+	// Concurrency bounds how many bots are worked on at once. 0 means 8.
+	Concurrency int
+	// MaxWait is the longest RetryAfter that is waited for before a tenant
+	// counts as failed. 0 means 10 min.
+	MaxWait time.Duration
+	// Claim asks for the right to work on a tenant's webhook, so that several
+	// replicas share the work. Where it returns false another one has it, and
+	// the tenant is skipped. release is called afterwards. Nil claims nothing:
+	// replicas then all look, and set the same where it differs, which is safe.
+	Claim func(ctx context.Context, id string) (release func(), ok bool, err error)
+
+	// Logger hears of every webhook that is set or deleted, and of failures.
+	// Nil discards.
+	Logger *slog.Logger
+}
+
+// Manager sets the fleet's webhooks: it asks Telegram how a bot's webhook is,
+// and changes what differs from how it should be, and nothing else.
+//
+// It is safe for concurrent use, by several replicas too. What it was told by
+// a replica with a newer generation of the key it leaves alone.
+type Manager struct {
+	cfg     ManagerConfig
+	keys    *Keys
+	pool    Pool
+	tenants Lister
+	base    string // the URL, with a slash at its end
+	allowed []string
+	log     *slog.Logger
+	pace    *pace
+}
+
+// NewManager returns a manager of the webhooks of a pool's tenants. The error
+// names every bad field.
+func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager, error) {
+	var bad []error
+	if p == nil {
+		bad = append(bad, errors.New("pool is nil"))
+	}
+	if tenants == nil {
+		bad = append(bad, errors.New("tenants are nil"))
+	}
+	if keys == nil {
+		bad = append(bad, errors.New("keys are nil"))
+	}
+	base, err := checkURL(cfg.URL)
+	if err != nil {
+		bad = append(bad, err)
+	}
+	known := inbox.Kinds()
+	for _, kind := range cfg.AllowedUpdates {
+		if !slices.Contains(known, kind) {
+			bad = append(bad, fmt.Errorf("%q in AllowedUpdates is no kind of update", kind))
+		}
+	}
+	if cfg.MaxConnections < 0 || cfg.MaxConnections > 100 {
+		bad = append(bad, errors.New("MaxConnections is not between 1 and 100"))
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 40
+	}
+	if cfg.Concurrency < 0 {
+		bad = append(bad, errors.New("Concurrency is negative"))
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 8
+	}
+	if cfg.MaxWait < 0 {
+		bad = append(bad, errors.New("MaxWait is negative"))
+	}
+	if cfg.MaxWait == 0 {
+		cfg.MaxWait = 10 * time.Minute
+	}
+	if cfg.Starts == nil {
+		cfg.Starts = session.ColdStarts()
+	}
+	for i, l := range cfg.Starts {
+		if err := l.Check(); err != nil {
+			bad = append(bad, fmt.Errorf("field Starts[%d]: %w", i, err))
+		}
+	}
+	if len(bad) > 0 {
+		return nil, fail("configure webhooks", "", errors.Internal, errors.Join(bad...))
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	allowed := slices.Clone(cfg.AllowedUpdates)
+	slices.Sort(allowed)
+	return &Manager{
+		cfg: cfg, keys: keys, pool: p, tenants: tenants, base: base, allowed: slices.Compact(allowed), log: cfg.Logger,
+		pace: newPace(cfg.Starts),
+	}, nil
+}
+
+func checkURL(text string) (base string, err error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return "", errors.New("field URL is not one that a path can be added to")
+	case u.Scheme == "http" && (u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1"):
+	case u.Scheme != "https":
+		return "", errors.New("field URL is not https")
+	default:
+		if !slices.Contains([]string{"", "443", "80", "88", "8443"}, u.Port()) {
+			return "", errors.New("field URL has a port that Telegram does not deliver to")
+		}
+	}
+	return strings.TrimSuffix(u.String(), "/") + "/", nil
+}
+
+// URL returns the webhook's URL of a tenant.
+func (m *Manager) URL(id string) string { return m.base + m.keys.Path(id) }
+
+// Options say how to set or delete a webhook. The zero Options lose nothing.
+type Options struct {
+	// DropPending makes Telegram forget the updates that wait for the bot.
+	DropPending bool
+	// Force sets or deletes the webhook whatever it is now.
+	Force bool
+}
+
+// Result is how a tenant's webhook was, and what was done.
+type Result struct {
+	// Changed is set where the webhook was set or deleted.
+	Changed bool
+	// Newer is set where a newer generation of the key has set it, so that it
+	// was left as it is.
+	Newer bool
+	// Before is what Telegram said of it before.
+	Before gotgbot.WebhookInfo
+}
+
+// Ensure sets a tenant's webhook if it is not as it should be. It waits for its
+// turn when many bots are called for the first time. Errors have the kinds of
+// calls and of the pool; a tenant that is suspended is [errors.Suspended].
+func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, error) {
+	return m.change(ctx, id, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+		if m.newer(info.Url) && !o.Force {
+			return false, true, nil
+		}
+		key := m.keys.set.Load().current // path and secret of one
+		at := m.base + key.path(id)
+		if !o.Force && !o.DropPending && !m.differs(info, at) {
+			return false, false, nil
+		}
+		_, err := t.Bot.SetWebhookWithContext(ctx, at, &gotgbot.SetWebhookOpts{
+			SecretToken:    key.secret(id),
+			AllowedUpdates: append([]string{}, m.allowed...), // not nil: that would leave them as they are
+			MaxConnections: int64(m.cfg.MaxConnections), IpAddress: m.cfg.IPAddress, DropPendingUpdates: o.DropPending,
+		})
+		return err == nil, false, err
+	})
+}
+
+// Remove deletes a tenant's webhook, as before it is polled or removed. One
+// that leads elsewhere is somebody else's, and stays unless o.Force is set.
+func (m *Manager) Remove(ctx context.Context, id string, o Options) (Result, error) {
+	return m.change(ctx, id, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+		_, ours := m.generation(info.Url)
+		if !ours && !o.Force {
+			return false, false, nil
+		}
+		_, err := t.Bot.DeleteWebhookWithContext(ctx, &gotgbot.DeleteWebhookOpts{DropPendingUpdates: o.DropPending})
+		return err == nil, false, err
+	})
+}
+
+// change asks how a webhook is and lets f change it, until that works or is no
+// use. Between two tries the tenant is given back.
+func (m *Manager) change(ctx context.Context, id string, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo) (changed, newer bool, err error)) (Result, error) {
+	var r Result
+	if err := m.pace.wait(ctx, id); err != nil {
+		return r, err
+	}
+	for try := 1; ; try++ {
+		err := m.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
+			info, err := t.Bot.GetWebhookInfoWithContext(ctx, nil)
+			if err != nil {
+				return err
+			}
+			r.Before = *info
+			r.Changed, r.Newer, err = f(ctx, t, info)
+			return err
+		})
+		if err == nil {
+			if r.Changed {
+				m.log.InfoContext(ctx, "webhook changed", slog.String("tenant", id))
+			}
+			return r, nil
+		}
+		wait, again := m.again(err, try)
+		if !again {
+			return r, fail("change webhook", id, errors.KindOf(err), err)
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return r, err
+		}
+	}
+}
+
+// tries of one tenant, for failures that tell no time to wait, and for those
+// that do.
+const (
+	maxTries  = 4
+	maxWaited = 20
+)
+
+// again says whether a failure may be gone after a while.
+func (m *Manager) again(err error, try int) (time.Duration, bool) {
+	after := errors.RetryAfter(err)
+	switch {
+	case !errors.Temporary(err) || after > m.cfg.MaxWait:
+		return 0, false
+	case after > 0: // another replica has set it a moment ago, or too many bots start
+		return after, try < maxWaited
+	default:
+		return time.Second << (try - 1), try < maxTries
+	}
+}
+
+// differs reports whether a webhook is not as it should be. What Telegram says
+// of the address is what DNS says, unless one was set.
+func (m *Manager) differs(info *gotgbot.WebhookInfo, at string) bool {
+	if info.Url != at || info.MaxConnections != int64(m.cfg.MaxConnections) {
+		return true
+	}
+	if m.cfg.IPAddress != "" && info.IpAddress != m.cfg.IPAddress {
+		return true
+	}
+	allowed := slices.Clone(info.AllowedUpdates)
+	slices.Sort(allowed)
+	return !slices.Equal(allowed, m.allowed)
+}
+
+// generation returns that of the key that a webhook's URL was made with, if
+// the URL is one of ours.
+func (m *Manager) generation(at string) (uint32, bool) {
+	path, ok := strings.CutPrefix(at, m.base)
+	if !ok {
+		return 0, false
+	}
+	g, _, ok := cutGeneration(path)
+	return g, ok
+}
+
+func (m *Manager) newer(at string) bool {
+	g, ours := m.generation(at)
+	return ours && g > m.keys.Generation()
+}
+
+// pace keeps to the rate at which Telegram loads bots.
+type pace struct {
+	mu      sync.Mutex // guards what follows
+	buckets []*ratelimit.Bucket
+	warm    map[string]time.Time
+	tidied  time.Time
+}
+
+// warmFor is how long a bot is taken to stay loaded after a call; a guess.
+const warmFor = time.Hour
+
+func newPace(limits []ratelimit.Limit) *pace {
+	p := &pace{warm: make(map[string]time.Time)}
+	for _, l := range limits {
+		if !l.IsUnlimited() {
+			p.buckets = append(p.buckets, ratelimit.NewBucket(l))
+		}
+	}
+	return p
+}
+
+// wait waits until a bot may be called.
+func (p *pace) wait(ctx context.Context, id string) error {
+	for {
+		d := p.take(time.Now(), id)
+		if d == 0 {
+			return nil
+		}
+		if d == ratelimit.Forever {
+			return fail("pace webhooks", id, errors.Throttled, errors.New("Starts let no bot begin"))
+		}
+		if err := sleep(ctx, d); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pace) take(now time.Time, id string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.buckets) == 0 {
+		return 0
+	}
+	if now.Sub(p.tidied) > warmFor {
+		p.tidied = now
+		for id, until := range p.warm {
+			if now.After(until) {
+				delete(p.warm, id)
+			}
+		}
+	}
+	if now.After(p.warm[id]) {
+		for i, b := range p.buckets {
+			if d := b.Take(now, 1, 1); d > 0 {
+				for _, taken := range p.buckets[:i] {
+					taken.Give(now, 1)
+				}
+				return d
+			}
+		}
+	}
+	p.warm[id] = now.Add(warmFor)
+	return 0
+}
+
+// sleep waits, unless ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fail("change webhook", "", errors.KindOf(ctx.Err()), context.Cause(ctx))
+	}
+}

@@ -1,0 +1,186 @@
+package webhook
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// Reconcile says where to begin and whom to tell.
+type Reconcile struct {
+	// After is the id to begin after: the Next of a run that ended early. ""
+	// begins at the start.
+	After string
+	// Progress hears of Report.Next when it has changed, one call at a time,
+	// so that a run can be resumed by another process. Nil tells nobody.
+	Progress func(next string)
+}
+
+// Report is what a run of [Manager.Reconcile] has done.
+type Report struct {
+	// Changed counts webhooks that were set, Right those that were as they
+	// should be, Newer those of a newer generation of the key, Skipped tenants
+	// that another replica works on or that were suspended or removed
+	// meanwhile, and Failed those that could not be brought in order.
+	Changed, Right, Newer, Skipped, Failed int
+	// Failures are the first 100 of those that failed.
+	Failures []Failure
+	// Next is what a later run may begin after: all tenants up to it were
+	// worked on, whatever came out.
+	Next string
+}
+
+// Failure is a tenant whose webhook could not be brought in order.
+type Failure struct {
+	Tenant string
+	Err    error
+}
+
+// maxFailures bounds Report.Failures.
+const maxFailures = 100
+
+// Reconcile brings the webhooks of all active tenants in order, as
+// [Manager.Ensure] does for one. One that fails stops none of the others. It
+// returns when all were worked on, or ctx has ended, or tenants can't be
+// listed, which alone are errors; the report tells then where to resume.
+//
+// A run on a fleet that is in order sets nothing.
+func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
+	// The one that lists must end when this returns early.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	run := &run{report: Report{Next: o.After}, told: o.After, progress: o.Progress}
+	jobs := make(chan *step)
+	var wg sync.WaitGroup
+	for range m.cfg.Concurrency {
+		wg.Go(func() {
+			for s := range jobs {
+				r, skipped, err := m.ensureClaimed(ctx, s.id)
+				run.done(ctx, m, s, r, skipped, err)
+			}
+		})
+	}
+	var err error
+	for r, listErr := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
+		if listErr != nil {
+			err = listErr
+			break
+		}
+		s := run.begin(r.ID)
+		select {
+		case jobs <- s:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(jobs)
+	wg.Wait()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return run.report, fail("reconcile webhooks", "", errors.KindOf(err), err)
+	}
+	return run.report, nil
+}
+
+// ensureClaimed ensures a tenant's webhook, if that is this replica's to do.
+func (m *Manager) ensureClaimed(ctx context.Context, id string) (r Result, skipped bool, err error) {
+	if m.cfg.Claim != nil {
+		release, ok, err := m.cfg.Claim(ctx, id)
+		if err != nil || !ok {
+			return r, err == nil, err
+		}
+		if release != nil {
+			defer release()
+		}
+	}
+	r, err = m.Ensure(ctx, id, Options{})
+	switch errors.KindOf(err) {
+	case errors.Suspended, errors.NotFound:
+		return r, true, nil
+	}
+	return r, false, err
+}
+
+// run is the state of a Reconcile. Steps end in any order; Next goes on only
+// over those before which all have ended.
+type run struct {
+	mu     sync.Mutex // guards what follows
+	report Report
+	steps  []*step // begun and not passed by Next, in order
+
+	telling  sync.Mutex // one call of progress at a time
+	told     string
+	progress func(next string)
+}
+
+type step struct {
+	id    string
+	ended bool
+}
+
+func (r *run) begin(id string) *step {
+	s := &step{id: id}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.steps = append(r.steps, s)
+	return s
+}
+
+func (r *run) done(ctx context.Context, m *Manager, s *step, result Result, skipped bool, err error) {
+	if err != nil && ctx.Err() != nil {
+		return // not worked on: to be resumed
+	}
+	if err != nil {
+		m.log.WarnContext(ctx, "webhook not in order", slog.String("tenant", s.id), slog.String("error", errors.KindOf(err).String()))
+	}
+	r.count(s, result, skipped, err)
+	r.tell()
+}
+
+func (r *run) count(s *step, result Result, skipped bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := &r.report
+	switch {
+	case err != nil:
+		report.Failed++
+		if len(report.Failures) < maxFailures {
+			report.Failures = append(report.Failures, Failure{s.id, err})
+		}
+	case skipped:
+		report.Skipped++
+	case result.Newer:
+		report.Newer++
+	case result.Changed:
+		report.Changed++
+	default:
+		report.Right++
+	}
+	s.ended = true
+	for len(r.steps) > 0 && r.steps[0].ended {
+		report.Next = r.steps[0].id
+		r.steps = r.steps[1:]
+	}
+}
+
+// tell tells how far the run is.
+func (r *run) tell() {
+	if r.progress == nil {
+		return
+	}
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	r.mu.Lock()
+	next := r.report.Next
+	r.mu.Unlock()
+	if next != r.told {
+		r.told = next
+		r.progress(next)
+	}
+}
