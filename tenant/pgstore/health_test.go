@@ -7,11 +7,6 @@ import (
 	"github.com/tgfleet/tgfleet/health/healthtest"
 )
 
-func TestHealthStore(t *testing.T) {
-	url := address(t)
-	healthtest.TestStore(t, func(t *testing.T) health.Store { return open(t, url, newSchema(t, url), keys(t)).Health() })
-}
-
 func BenchmarkHealth(b *testing.B) {
 	url := address(b)
 	healthtest.BenchmarkStore(b, func(t testing.TB) health.Store { return open(t, url, newSchema(t, url), keys(t)).Health() })
