@@ -25,7 +25,7 @@ func failure(ctx context.Context, op, id string, err error) error {
 		return sqlstore.Fail(op, id, kindOf(e), err)
 	case errors.Is(err, puddle.ErrClosedPool):
 		return sqlstore.Fail(op, id, errors.Closed, err)
-	case broken(err):
+	case broken(err), errors.Is(err, errContended):
 		return sqlstore.Fail(op, id, errors.StoreUnavailable, err)
 	default:
 		return sqlstore.Fail(op, id, errors.Internal, err)
@@ -73,7 +73,8 @@ func kindOf(e *pgconn.PgError) errors.Kind {
 // several connections of the pool may be dead.
 const readTries = 4
 
-// read repeats a read whose connection broke, on another one.
+// read repeats a read whose connection broke, on another one; or a change that
+// may be made twice.
 func (db *DB) read(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()

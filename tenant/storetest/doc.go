@@ -16,8 +16,9 @@
 // How much of the [Harness] to give. Open alone tests one process and its
 // memory. With Again the suite tests what several processes do to each other,
 // with Dump that no secret is stored in the clear, with Rows that keys can be
-// rotated, and with Faults that a change is whole or not there when the disk is
-// full or the connection breaks.
+// rotated, with Health and Usage what else the database keeps, and with Faults
+// that a change is whole or not there when the disk is full or the connection
+// breaks.
 //
 // # What it does not do
 //
