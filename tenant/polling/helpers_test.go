@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
@@ -229,4 +232,37 @@ func (c *clock) busiest() (most int) {
 		most = max(most, i-first+1)
 	}
 	return most
+}
+
+// call makes a call as a bot.
+func call(t testing.TB, s *service, bot *bottest.Bot, method string, params map[string]any) {
+	t.Helper()
+	token, err := session.ParseToken(bot.Token())
+	require.NoError(t, err)
+	_, err = s.session.Bot("test", token, gotgbot.User{}).RequestWithContext(bg, method, params, nil)
+	require.NoError(t, err)
+}
+
+// bot finds a tenant's bot.
+func (s *service) bot(id string) *bottest.Bot {
+	s.t.Helper()
+	r, err := s.store.Get(bg, id)
+	require.NoError(s.t, err)
+	bot, found := s.srv.BotByToken(r.Token.Reveal())
+	require.True(s.t, found)
+	return bot
+}
+
+// cable is a network that can be cut for one process.
+type cable struct {
+	http.RoundTripper
+	down atomic.Bool
+}
+
+func (c *cable) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.down.Load() {
+		r.Body.Close()
+		return nil, syscall.ECONNREFUSED
+	}
+	return c.RoundTripper.RoundTrip(r)
 }

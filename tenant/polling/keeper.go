@@ -265,7 +265,9 @@ func (k *keeper) release() {
 		now := time.Now()
 		k.mu.Lock()
 		for _, e := range part {
-			e.status.Holder = ""
+			if e.status.Holder == k.cfg.Owner {
+				e.status.Holder = ""
+			}
 			k.settle(e, now, e.next, false)
 		}
 		k.mu.Unlock()

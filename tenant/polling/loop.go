@@ -93,7 +93,7 @@ func (l *loop) run(ctx context.Context) ending {
 			// Those who stand by look about once in a TTL.
 			return ending{next: time.Now().Add(max(v.wait, spread(2*l.cfg.LeaseTTL)))}
 		}
-		sleep(round, v.wait)
+		l.rest(round, v.wait)
 		cancel()
 		if ctx.Err() != nil {
 			return l.over(ctx)
@@ -270,6 +270,24 @@ func (l *loop) started() {
 		l.entry.slot = false
 		l.starting--
 	}
+}
+
+// rest waits. One that is to start and has to wait for too long lets others
+// start meanwhile.
+func (l *loop) rest(ctx context.Context, d time.Duration) {
+	l.mu.Lock()
+	held := l.entry.slot
+	l.mu.Unlock()
+	if left := startPatience - time.Since(l.began); held && d > left {
+		left = max(left, 0)
+		sleep(ctx, left)
+		d -= left
+		l.mu.Lock()
+		l.started()
+		l.mu.Unlock()
+		l.wake()
+	}
+	sleep(ctx, d)
 }
 
 // sleep waits, and returns sooner when ctx ends.

@@ -108,6 +108,7 @@ func TestNothingIsPolledAfterRemoveHasReturned(t *testing.T) {
 		p.Add("shop")
 		synctest.Wait()
 		require.NoError(t, p.Remove(bg, "shop", "not there"))
+		synctest.Wait() // the server notes a call at its end
 		n := s.polls()
 		s.ann.Write(bot, "hello")
 		_, found := p.Status("shop")
@@ -198,7 +199,9 @@ func TestSyncMakesThePolledTenantsThoseOfTheStore(t *testing.T) {
 		_, err := s.manager.Suspend(bg, "d", "unpaid")
 		require.NoError(t, err)
 		p := s.supervisor(polling.Config{
-			Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] { return s.manager.List(ctx, tenant.Filter{Limit: 2}) },
+			Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] {
+				return s.manager.List(ctx, tenant.Filter{Limit: 2})
+			},
 		})
 		defer stop(t, p)
 		synctest.Wait()
@@ -321,7 +324,7 @@ func TestBotsThatMayNotStartYetKeepOthersWaitingWithoutCalls(t *testing.T) {
 		time.Sleep(6 * time.Minute)
 		stats := p.Stats()
 		assert.Equal(t, 100, stats.Tenants["polling"])
-		assert.Less(t, stats.Failures, uint64(300), "refused: %d", stats.Failures)
+		assert.Less(t, stats.Failures, uint64(600), "a hundred a minute for all of them together")
 	})
 }
 

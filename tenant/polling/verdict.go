@@ -129,7 +129,7 @@ func (l *loop) counted(err error) {
 	} else {
 		l.allowed = min(l.cfg.Starting, l.allowed+1)
 	}
-	if !held || now.Sub(l.began) >= startPatience {
+	if !held {
 		l.started()
 		poke(l.kick)
 	}
