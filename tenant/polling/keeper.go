@@ -173,7 +173,6 @@ func (k *keeper) acquire() bool {
 		k.pause = now.Add(leaseRetry.after(k.failures))
 		return false
 	}
-	poke(k.guard)
 	return true
 }
 
@@ -242,6 +241,9 @@ func (k *keeper) start(e *entry, until, now time.Time) {
 	e.busy, e.until, e.cancel, e.slot = looping, until, cancel, true
 	k.Supervisor.loops++
 	k.starting++
+	if until.Before(k.watched) {
+		poke(k.guard)
+	}
 	e.change(Starting, now)
 	e.status.Holder = k.cfg.Owner
 	k.loops.Go(func() { k.poll(ctx, e) })
@@ -314,7 +316,6 @@ func (k *keeper) renew() {
 		}
 		k.mu.Unlock()
 	}
-	poke(k.guard)
 }
 
 // lose ends the loop of an entry whose lease is not ours any more. The lock is
@@ -330,9 +331,10 @@ func (s *Supervisor) lose(e *entry, holder string) {
 }
 
 // watch ends the loops whose leases could not be extended, also while the
-// keeper hangs in a call.
+// keeper hangs in a call. It looks at all of them when the lease that ended
+// first might, which mostly was extended since; no lease ends before.
 func (s *Supervisor) watch() {
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		wait := time.Hour
@@ -348,6 +350,7 @@ func (s *Supervisor) watch() {
 				s.lose(e, "")
 			}
 		}
+		s.watched = now.Add(wait)
 		s.mu.Unlock()
 		timer.Reset(wait)
 		select {

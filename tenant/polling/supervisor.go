@@ -23,7 +23,7 @@ type Supervisor struct {
 	log     *slog.Logger
 
 	kick  chan struct{} // gets one when there is something for the keeper
-	guard chan struct{} // gets one when a lease may end sooner than was known
+	guard chan struct{} // gets one when a lease ends sooner than those that are watched
 
 	// hard ends what is being finished when Stop can't wait for it.
 	hard    context.Context
@@ -37,12 +37,13 @@ type Supervisor struct {
 	phase    phase
 	cancel   context.CancelFunc // ends the loops
 	entries  map[string]*entry
-	queue    queue    // entries that want a lease, the soonest first
-	releases []*entry // entries whose lease is to be given back
-	loops    int      // goroutines that poll
-	starting int      // entries that are in their first call
-	allowed  int      // how many may be: fewer while they are held back
-	renewNow bool     // a lease may be lost
+	queue    queue     // entries that want a lease, the soonest first
+	releases []*entry  // entries whose lease is to be given back
+	loops    int       // goroutines that poll
+	starting int       // entries that are in their first call
+	allowed  int       // how many may be: fewer while they are held back
+	renewNow bool      // a lease may be lost
+	watched  time.Time // no lease that is watched ends before
 	stats    Stats
 }
 
