@@ -330,7 +330,7 @@ func TestWhatTheInboxWillNeverTakeIsPassedOver(t *testing.T) {
 // confirms then what nobody has seen.
 func TestUpdateIDsThatStartAnewLowerLoseNothing(t *testing.T) {
 	lower := 0
-	for _, seed := range []uint64{2, 3} {
+	for _, seed := range weeks() {
 		virtual(t, bottest.Config{Seed: seed}, func(t *testing.T, s *service) {
 			bot := s.register("shop")
 			p := s.supervisor(polling.Config{})
@@ -348,13 +348,22 @@ func TestUpdateIDsThatStartAnewLowerLoseNothing(t *testing.T) {
 			}
 		})
 	}
-	require.Equal(t, 1, lower, "the seeds show both")
+	require.Equal(t, 1, lower, "the seeds show it")
+}
+
+// weeks returns seeds by which ids start anew lower and higher; with the race
+// detector only lower, since a week is long then.
+func weeks() []uint64 {
+	if raceEnabled {
+		return []uint64{3}
+	}
+	return []uint64{3, 2}
 }
 
 // The network breaks after the update is in the inbox, and for more than a
 // week, so that it can't be confirmed before ids start anew.
 func TestAnOffsetThatCouldNotBeSaidForADayIsForgotten(t *testing.T) {
-	for _, seed := range []uint64{2, 3} {
+	for _, seed := range weeks() {
 		virtual(t, bottest.Config{Seed: seed}, func(t *testing.T, s *service) {
 			bot := s.register("shop")
 			s.inbox.failing(func([]inbox.Update) ([]inbox.Outcome, error, bool) {
