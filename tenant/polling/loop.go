@@ -21,9 +21,9 @@ const (
 	// from starting. Mostly it is what lets bots start that holds it back, and
 	// then no other would come through either.
 	startPatience = 2 * time.Minute
-	// confirmTimeout bounds the last call of a loop. Telegram answers a second
-	// call with the same offset 3 s late.
-	confirmTimeout = 5 * time.Second
+	// confirmTimeout bounds the last call of a loop. Telegram confirms when it
+	// arrives; the answer may come 3 s later, and tells nothing.
+	confirmTimeout = time.Second
 )
 
 // loop polls one tenant. Nothing of it is shared but its entry.
