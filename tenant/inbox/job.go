@@ -1,0 +1,165 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// job is an update that is being handled.
+type job struct {
+	lease  Lease
+	until  time.Time // when the lease expires, as far as is known here
+	cancel context.CancelCauseFunc
+	lost   bool // the lease; nothing is settled. The loop's own
+
+	// What the handler's goroutine leaves.
+	settlement Settlement
+	pause      time.Duration // for which to take nothing more of the tenant
+}
+
+// give is how long after Stop's context has ended handlers may take to notice.
+const give = 5 * time.Second
+
+// pauses of a tenant that can't be had.
+const (
+	pauseShort     = time.Second
+	pauseSuspended = 30 * time.Second
+	pauseMost      = time.Minute
+)
+
+// crashes times MaxAttempts is how often an update may be lent before it is
+// taken for what brings the process down. Those that only were at hand when
+// another did are not to die with it, so it is more than the attempts of one
+// that fails.
+const crashes = 2
+
+// worthless is the age at which an update is not returned any more for reasons
+// that do not count as attempts.
+const worthless = 24 * time.Hour
+
+// run handles a job's update and says what becomes of it.
+func (w *Workers) run(ctx context.Context, j *job) {
+	r := result{err: errors.New("the handler ended its goroutine")} // runtime.Goexit leaves it so
+	defer func() {
+		if p := recover(); p != nil {
+			w.counts.panics.Add(1)
+			r.err = fmt.Errorf("panic: %v", p)
+			// The value of a panic may have a user's text in it.
+			w.log.Error("panic in a handler", slog.Any("update", j.lease.Update), slog.String("type", fmt.Sprintf("%T", p)),
+				slog.String("panic", panicText(p)), slog.String("stack", session.Redact(string(debug.Stack()))))
+		}
+		r.stopped = ctx.Err() != nil
+		j.cancel(nil)
+		w.judge(j, r)
+		w.counts.running.Add(-1)
+		w.finish(j)
+	}()
+	if j.lease.Attempt > crashes*w.cfg.MaxAttempts {
+		r.err = Permanent(errors.New("earlier attempts ended without a result"))
+		r.called = true
+		return
+	}
+	deadline, cancel := context.WithTimeout(ctx, w.cfg.HandlerTimeout)
+	defer cancel()
+	r.err = w.pool.Do(deadline, j.lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
+		r.called = true
+		err := w.handler.HandleUpdate(ctx, t, j.lease.Update)
+		r.ended = ctx.Err() != nil && deadline.Err() == nil
+		return err
+	})
+}
+
+// panicText is the text of a panic that the runtime raised, such as an index
+// out of range.
+func panicText(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return session.Redact(err.Error())
+	}
+	return ""
+}
+
+// result is how an attempt went.
+type result struct {
+	err     error
+	called  bool // the handler was
+	ended   bool // the tenant was taken away meanwhile
+	stopped bool // the attempt was broken off
+}
+
+// judge says what becomes of an update.
+func (w *Workers) judge(j *job, r result) {
+	s := &j.settlement
+	s.Lease, s.Verdict = j.lease, Done
+	if r.err == nil {
+		return
+	}
+	kind, after := errors.KindOf(r.err), errors.RetryAfter(r.err)
+	attr := func(more ...any) []any {
+		return append([]any{slog.Any("update", j.lease.Update), slog.Int("attempt", j.lease.Attempt), slog.String("error", kind.String())}, more...)
+	}
+	switch _, final := errors.AsType[permanent](r.err); {
+	case r.stopped:
+		s.Verdict = Return
+	case !r.called && kind == errors.NotFound:
+		w.log.Info("update of a tenant that is gone", attr()...)
+	case !r.called && kind == errors.Suspended:
+		s.Verdict, j.pause = Return, pauseSuspended
+	case !r.called || r.ended:
+		s.Verdict, j.pause = Return, min(max(after, pauseShort), pauseMost)
+		w.log.Warn("tenant can't be had", attr()...)
+	case final:
+		w.bury(s, r.err, attr())
+	case kind == errors.RateLimited || kind == errors.Throttled:
+		s.Verdict, s.After = Return, max(after, time.Second)
+		if time.Since(j.lease.ReceivedAt) > worthless {
+			w.bury(s, r.err, attr())
+		}
+	case j.lease.Attempt >= w.cfg.MaxAttempts:
+		w.bury(s, r.err, attr())
+	default:
+		s.Verdict, s.After, s.Reason = Retry, max(after, w.cfg.Backoff(j.lease.Attempt)), reason(r.err)
+		w.log.Warn("update failed", attr(slog.Duration("after", s.After))...)
+	}
+}
+
+func (w *Workers) bury(s *Settlement, err error, attr []any) {
+	s.Verdict, s.Reason = Bury, reason(err)
+	w.log.Error("update set aside as a dead letter", attr...)
+}
+
+// maxReason bounds what is kept of an error, in bytes.
+const maxReason = 500
+
+// reason is what is kept of an error: no token, and what any store can keep.
+func reason(err error) string {
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(session.Redact(err.Error()), "?"))
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "..."
+	}
+	return text
+}
+
+// finish hands a job back to the loop.
+func (w *Workers) finish(j *job) {
+	w.mu.Lock()
+	w.finished = append(w.finished, j)
+	w.mu.Unlock()
+	select {
+	case w.notify <- struct{}{}:
+	default:
+	}
+}
