@@ -175,6 +175,30 @@ func TestLosingA409RaceIsNotHealthy(t *testing.T) {
 	})
 }
 
+func TestARaceThatIsWonDoesNotMakeABotHealthyAtOnce(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		bot := s.register("shop")
+		p := s.supervisor(polling.Config{})
+		defer stop(t, p)
+		p.Add("shop")
+		synctest.Wait()
+		go call(t, s, bot, "getUpdates", map[string]any{"timeout": int64(1)})
+		time.Sleep(10 * time.Second)
+		for range 11 { // all of these polls succeed
+			s.ann.Write(bot, "hello")
+			synctest.Wait()
+			st, _ := p.Status("shop")
+			require.Equal(t, polling.Conflicting, st.State)
+			require.Equal(t, "polling", st.Conflict)
+			require.True(t, time.Since(st.LastPoll) == 0)
+			time.Sleep(10 * time.Second)
+		}
+		s.ann.Write(bot, "hello")
+		assert.Equal(t, polling.Polling, state(t, p, "shop"))
+		assert.Equal(t, 12, s.inbox.count("shop"))
+	})
+}
+
 func TestAWebhookIsLeftUnlessItMayBeDeleted(t *testing.T) {
 	for _, may := range []bool{false, true} {
 		t.Run(fmt.Sprint(may), func(t *testing.T) {
@@ -403,6 +427,23 @@ func TestOnShutdownWhatWasTakenIsFinishedAndConfirmed(t *testing.T) {
 		assert.Equal(t, 1, s.inbox.count("shop"))
 		assert.Zero(t, bot.Pending())
 		assert.Zero(t, p.Stats().Conflicts)
+	})
+}
+
+func TestOnShutdownABotThatHasNothingToConfirmIsNotCalled(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		bot := s.register("shop")
+		p := s.supervisor(polling.Config{})
+		p.Add("shop")
+		synctest.Wait()
+		s.ann.Write(bot, "hello")
+		time.Sleep(time.Minute) // the poll that confirms it is answered
+		n := s.polls()
+		begin := time.Now()
+		stop(t, p)
+		synctest.Wait()
+		assert.Equal(t, n+1, s.polls(), "the one that was under way")
+		assert.Zero(t, time.Since(begin))
 	})
 }
 
