@@ -58,11 +58,17 @@ func update(t testing.TB, id, kind string, value any) inbox.Update {
 	ids.last++
 	n := ids.last
 	ids.Unlock()
-	body, err := json.Marshal(value)
-	require.NoError(t, err)
-	u, err := inbox.Parse(id, fmt.Appendf(nil, `{"update_id":%d,%q:%s}`, n, kind, body), time.Now())
+	u, err := parse(id, n, kind, value)
 	require.NoError(t, err)
 	return u
+}
+
+func parse(id string, n int64, kind string, value any) (inbox.Update, error) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return inbox.Update{}, err
+	}
+	return inbox.Parse(id, fmt.Appendf(nil, `{"update_id":%d,%q:%s}`, n, kind, body), time.Now())
 }
 
 func check(t testing.TB, v *ownership.Verifier, m gotgbot.Message) ownership.Result {

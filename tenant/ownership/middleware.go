@@ -9,7 +9,8 @@ import (
 
 // Middleware returns the middleware that checks each update on its way to a
 // handler. tell hears of those that are Proved or Refused, with the tenant
-// whose bot can answer; its error is the handler's. Nil tells nobody.
+// whose bot can answer, also where [Verifier.Require] keeps it from all else;
+// its error is the handler's. Nil tells nobody.
 //
 // A message that proves an ownership does not reach the handler, nor does one
 // that came by an invitation's link and proves nothing. A text that only looks
@@ -22,7 +23,7 @@ func (v *Verifier) Middleware(tell func(ctx context.Context, t *tenant.Tenant, r
 				return err
 			}
 			if r.Outcome != Nothing && tell != nil {
-				if err := tell(ctx, t, r); err != nil {
+				if err := tell(Exempt(ctx), t, r); err != nil {
 					return err
 				}
 			}

@@ -168,6 +168,19 @@ func TestTheMiddlewareKeepsCodesFromTheHandlerAndNothingElse(t *testing.T) {
 	})
 }
 
+func TestABotMayAnswerWhoIsToProveIt(t *testing.T) {
+	virtual(t, func(t *testing.T, s *service, bot *bottest.Bot, ann *bottest.User, _ tenant.Record) {
+		h := s.owners.Middleware(func(ctx context.Context, t *tenant.Tenant, r ownership.Result) error {
+			_, err := t.Bot.SendMessageWithContext(ctx, r.User, "This code is not valid.", nil)
+			return err
+		})(nil)
+		u := update(t, "shop", "message", *ann.Write(bot, "/start verify-0000111122223333"))
+		require.NoError(t, s.pool.Do(bg, "shop", func(ctx context.Context, t *tenant.Tenant) error { return h.HandleUpdate(ctx, t, u) }))
+		assert.Equal(t, 1, s.srv.CallCount("sendMessage"))
+		require.ErrorIs(t, s.send("shop", ann.ID), errors.Unverified, "and nothing else")
+	})
+}
+
 func TestMethodsThatNobodySeesAreLetThrough(t *testing.T) {
 	virtual(t, func(t *testing.T, s *service, _ *bottest.Bot, ann *bottest.User, _ tenant.Record) {
 		lease, err := s.pool.Acquire(bg, "shop")

@@ -142,6 +142,8 @@ func (o Outcome) String() string {
 // Result is what [Verifier.Check] finds.
 type Result struct {
 	Outcome Outcome
+	// User is who has sent the code, where there is one.
+	User int64
 	// Proof is who owns the bot, where that was Proved.
 	Proof Proof
 	// Again says that it was proved before by the same message, which has come
@@ -171,7 +173,7 @@ func (v *Verifier) Check(ctx context.Context, u inbox.Update) (Result, error) {
 		tried = tried || found
 		if p.Tenant != "" {
 			v.known.put(p)
-			return Result{Outcome: Proved, Proof: p, Link: link}, nil
+			return Result{Outcome: Proved, User: from, Proof: p, Link: link}, nil
 		}
 	}
 	p, err := v.store.Proof(ctx, u.Tenant)
@@ -180,12 +182,12 @@ func (v *Verifier) Check(ctx context.Context, u inbox.Update) (Result, error) {
 	case err != nil:
 		return Result{}, fail("check ownership", u.Tenant, errors.KindOf(err), err)
 	case p.Method == ByChallenge && p.User == from && (v.matches(p.Hash, p, from, code) || v.matches(p.Hash, p, 0, code)):
-		return Result{Outcome: Proved, Proof: p, Again: true, Link: link}, nil
+		return Result{Outcome: Proved, User: from, Proof: p, Again: true, Link: link}, nil
 	}
 	if !tried && !link {
 		return Result{}, nil // nobody has asked for one: it means something else
 	}
-	return Result{Outcome: Refused, Link: link}, nil
+	return Result{Outcome: Refused, User: from, Link: link}, nil
 }
 
 // try compares a code with a challenge. The proof is zero where it does not
