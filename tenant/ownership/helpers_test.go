@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -92,7 +93,10 @@ type service struct {
 func newService(t testing.TB) *service {
 	t.Helper()
 	s := &service{
-		srv: bottest.New(bottest.Config{Limits: bottest.NoLimits()}), store: tenant.NewMemoryStore(),
+		srv: bottest.New(bottest.Config{
+			Limits: bottest.NoLimits(), WebhookTransport: bottest.HandlerTransport(http.NotFoundHandler()),
+		}),
+		store:  tenant.NewMemoryStore(),
 		proofs: &broken{Store: ownership.NewMemoryStore()},
 	}
 	s.owners = newVerifier(t, s.proofs, ownership.Config{})

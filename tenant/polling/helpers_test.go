@@ -40,6 +40,8 @@ type service struct {
 // virtual runs a test in a bubble whose clock jumps.
 func virtual(t *testing.T, cfg bottest.Config, test func(t *testing.T, s *service)) {
 	t.Helper()
+	// No webhook takes anything, and none is looked for outside of the bubble.
+	cfg.WebhookTransport = bottest.HandlerTransport(http.NotFoundHandler())
 	synctest.Test(t, func(t *testing.T) {
 		srv := bottest.New(cfg)
 		defer srv.Close()
@@ -138,6 +140,17 @@ func (b *box) failing(f func(batch []inbox.Update) ([]inbox.Outcome, error, bool
 	b.fail = f
 }
 
+// note counts updates that a failing inbox has stored.
+func (b *box) note(batch []inbox.Update) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, u := range batch {
+		if ids := b.got[u.Tenant]; len(ids) == 0 || ids[len(ids)-1] < u.ID {
+			b.got[u.Tenant] = append(ids, u.ID)
+		}
+	}
+}
+
 // count is how many updates of a tenant are in the inbox, each counted once.
 func (b *box) count(id string) int {
 	b.mu.Lock()
@@ -214,12 +227,6 @@ func (c *clock) tick() int {
 	return len(c.at)
 }
 
-func (c *clock) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.at)
-}
-
 // busiest is the most ticks within any minute.
 func (c *clock) busiest() (most int) {
 	c.mu.Lock()
@@ -241,6 +248,16 @@ func call(t testing.TB, s *service, bot *bottest.Bot, method string, params map[
 	require.NoError(t, err)
 	_, err = s.session.Bot("test", token, gotgbot.User{}).RequestWithContext(bg, method, params, nil)
 	require.NoError(t, err)
+}
+
+// pollAs polls as another program would, which has the token.
+func (s *service) pollAs(token string) error {
+	parsed, err := session.ParseToken(token)
+	if err != nil {
+		return err
+	}
+	_, err = s.session.Bot("rival", parsed, gotgbot.User{}).RequestWithContext(bg, "getUpdates", map[string]any{"timeout": int64(20)}, nil)
+	return err
 }
 
 // bot finds a tenant's bot.
