@@ -14,7 +14,8 @@ import (
 //
 // A message that proves an ownership does not reach the handler, nor does one
 // that came by an invitation's link and proves nothing. A text that only looks
-// like a code does.
+// like a code does. The source must receive "message", whatever the handler
+// itself wants.
 func (v *Verifier) Middleware(tell func(ctx context.Context, t *tenant.Tenant, r Result) error) inbox.Middleware {
 	return func(next inbox.Handler) inbox.Handler {
 		return inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {

@@ -60,9 +60,10 @@ type Config struct {
 	PollTimeout time.Duration
 	// Batch is how many updates a call returns at most, 1 to 100. 0 means 100.
 	Batch int
-	// AllowedUpdates are the kinds of updates to ask for. Nil leaves it as it
-	// was set before, and empty means Telegram's usual ones: all but
-	// chat_member, message_reaction and message_reaction_count.
+	// AllowedUpdates are the kinds of updates to ask for, such as
+	// inbox.KindsOf(handler). Nil leaves it as it was set before, and empty
+	// means Telegram's usual ones: all but chat_member, message_reaction and
+	// message_reaction_count.
 	AllowedUpdates []string
 	// DeleteWebhook deletes a webhook that is in the way, without dropping the
 	// updates that wait. By default it is left, and the tenant is
