@@ -43,7 +43,8 @@ type Config struct {
 
 	// Tenants lists those to poll, for [Supervisor.Sync], which is called with
 	// it at the start and every SyncEvery (0 means 1 min). A Manager's List of
-	// the active ones fits. Nil leaves it to Add, Remove and Sync.
+	// the active ones fits. The list then decides, and Add and Remove only act
+	// sooner. Nil leaves it to Add, Remove and Sync.
 	Tenants   func(ctx context.Context) iter.Seq2[tenant.Record, error]
 	SyncEvery time.Duration
 	// MaxTenants bounds how many this process polls, so that others get some.
@@ -67,7 +68,9 @@ type Config struct {
 	AllowedUpdates []string
 	// DeleteWebhook deletes a webhook that is in the way, without dropping the
 	// updates that wait. By default it is left, and the tenant is
-	// [Conflicting] until it is gone: somebody may have set it on purpose.
+	// [Conflicting] until it is gone: somebody may have set it on purpose. Leave
+	// it so where tenants are handed over to webhooks while other processes may
+	// still poll them.
 	DeleteWebhook bool
 	// PutTimeout bounds a call of the inbox. 0 means 30 s.
 	PutTimeout time.Duration
@@ -78,7 +81,8 @@ type Config struct {
 
 	// OnChange hears of each change of a State, or of its Kind, of a tenant
 	// that this process polls, one after the other for each tenant. It is
-	// called on the goroutine of the tenant's loop, which waits for it.
+	// called on the goroutine of the tenant's loop, which waits for it; so it
+	// must not wait for that loop's end, by Remove, HandOver or Stop.
 	OnChange func(ctx context.Context, s Status)
 	// Logger hears of changes and of what nobody else is told. Nil discards.
 	Logger *slog.Logger

@@ -156,6 +156,12 @@ func TestALeaseThatCanNotBeExtendedEndsTheLoopBeforeAnotherBegins(t *testing.T) 
 					assert.EqualValues(t, before, a.Stats().Lost)
 				}
 				assert.Less(t, ofA.count(), 2000)
+				for _, st := range a.Statuses() {
+					if st.State == polling.Waiting {
+						assert.False(t, st.Healthy(), "nobody knows")
+						assert.NotEmpty(t, st.Reason)
+					}
+				}
 				ofA.set(false, false, false)
 				time.Sleep(time.Minute)
 				assert.Equal(t, 20, a.Stats().Loops+b.Stats().Loops)

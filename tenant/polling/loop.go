@@ -55,18 +55,21 @@ type ending struct {
 // poll runs a loop to its end.
 func (s *Supervisor) poll(ctx context.Context, e *entry) {
 	l := &loop{Supervisor: s, entry: e, began: time.Now(), ask: true}
-	end := l.run(ctx)
+	end := ending{next: l.began.Add(spread(networkPause.most))}
+	defer func() { // also when an inbox or a hook ends the goroutine
+		s.mu.Lock()
+		l.started()
+		s.loops--
+		e.cancel(nil)
+		e.cancel, e.poke, e.until = nil, nil, time.Time{}
+		s.settle(e, time.Now(), end.next, true)
+		s.mu.Unlock()
+		s.wake()
+	}()
+	end = l.run(ctx)
 	if end.confirm {
 		l.confirm()
 	}
-	s.mu.Lock()
-	l.started()
-	s.loops--
-	e.cancel(nil)
-	e.cancel, e.poke, e.until = nil, nil, time.Time{}
-	s.settle(e, time.Now(), end.next, true)
-	s.mu.Unlock()
-	s.wake()
 }
 
 func (l *loop) run(ctx context.Context) ending {
@@ -93,6 +96,10 @@ func (l *loop) run(ctx context.Context) ending {
 			// Those who stand by look about once in a TTL.
 			return ending{next: time.Now().Add(max(v.wait, spread(2*l.cfg.LeaseTTL)))}
 		}
+		if l.surplus(v) {
+			cancel()
+			return ending{next: time.Now().Add(v.wait)}
+		}
 		l.rest(round, v.wait)
 		cancel()
 		if ctx.Err() != nil {
@@ -117,11 +124,14 @@ func (l *loop) over(ctx context.Context) ending {
 	lost := errors.Is(context.Cause(ctx), errLost)
 	l.mu.Lock()
 	e := l.entry
-	if lost {
-		holder := e.status.Holder
+	switch {
+	case lost && e.status.Holder != "":
 		e.change(Standby, now)
-		e.status.Holder, e.status.Reason = holder, errLost.Error()
-	} else if e.wanted {
+		e.status.Reason = "another process polls it"
+	case lost: // nobody says who has it
+		e.change(Waiting, now)
+		e.status.Kind, e.status.Reason = errors.Internal, "the lease could not be extended in time"
+	case e.wanted:
 		e.change(Waiting, now)
 	}
 	l.mu.Unlock()
@@ -253,7 +263,11 @@ func (l *loop) confirm() {
 // yields reports whether another process should try, since this one has not
 // reached Telegram for long.
 func (l *loop) yields(v verdict) bool {
-	if !v.network {
+	switch {
+	case v.network:
+	case v.kind == errors.BreakerOpen && !l.fails.IsZero():
+		// The breaker opened because of the same.
+	default:
 		l.fails = time.Time{}
 		return false
 	}
@@ -262,6 +276,18 @@ func (l *loop) yields(v verdict) bool {
 		l.fails = now
 	}
 	return l.cfg.YieldAfter > 0 && now.Sub(l.fails) >= l.cfg.YieldAfter
+}
+
+// surplus reports whether a tenant that may not start yet should go back and
+// wait without a goroutine and a lease, since more try than can.
+func (l *loop) surplus(v verdict) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.entry.slot || v.state != Delayed || l.starting <= l.allowed {
+		return false
+	}
+	l.entry.change(Waiting, time.Now())
+	return true
 }
 
 // started lets the next tenant start. The lock is held.

@@ -33,8 +33,11 @@ type Status struct {
 	Received uint64 `json:"received"`
 }
 
-// Healthy is that of the status's State.
-func (s Status) Healthy() bool { return s.State.Healthy() }
+// Healthy is that of the status's State, but for a tenant that waits because
+// the leases can't be reached: nobody may be polling it.
+func (s Status) Healthy() bool {
+	return s.State.Healthy() && (s.State != Waiting || s.Kind == errors.None)
+}
 
 // Stats are a supervisor's figures.
 type Stats struct {

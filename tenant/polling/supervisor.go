@@ -264,8 +264,9 @@ func (s *Supervisor) Refresh(ids ...string) {
 // again, and the error is take's.
 //
 // Other processes that have the tenant too must remove it themselves; until
-// then they are refused with a 409, which loses nothing. The way back is to
-// delete the webhook, and then Add.
+// then they are refused with a 409, which loses nothing. What [Config.Tenants]
+// still lists is polled again, so change that first. The way back is to delete
+// the webhook, and then Add.
 func (s *Supervisor) HandOver(ctx context.Context, id string, take func(context.Context) error) (err error) {
 	s.mu.Lock()
 	e := s.entries[id]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
@@ -324,7 +326,40 @@ func TestBotsThatMayNotStartYetKeepOthersWaitingWithoutCalls(t *testing.T) {
 		time.Sleep(6 * time.Minute)
 		stats := p.Stats()
 		assert.Equal(t, 100, stats.Tenants["polling"])
-		assert.Less(t, stats.Failures, uint64(600), "a hundred a minute for all of them together")
+		assert.Less(t, stats.Failures, uint64(300), "refused: %d", stats.Failures)
+	})
+}
+
+// With the session's limiter nobody is refused: bots start as fast as Telegram
+// loads them.
+func TestBotsStartWithinTheLimitersColdStarts(t *testing.T) {
+	virtual(t, bottest.Config{Limits: bottest.RealLimits()}, func(t *testing.T, s *service) {
+		limiter, err := session.NewLimiter(session.LimitConfig{})
+		require.NoError(t, err)
+		defer limiter.Close()
+		require.NoError(t, s.session.Close(bg))
+		s.session, err = session.New(session.Config{
+			Transport: s.srv.Transport(), Middleware: []session.Middleware{session.Limit(limiter)},
+		})
+		require.NoError(t, err)
+		s.pool, err = tenant.NewPool(s.session, s.store, tenant.PoolConfig{})
+		require.NoError(t, err)
+		p := s.supervisor(polling.Config{})
+		defer stop(t, p)
+		const tenants = 300
+		for i := range tenants {
+			s.register(fmt.Sprint(i))
+			p.Add(fmt.Sprint(i))
+		}
+		for range tenants / 20 {
+			time.Sleep(time.Minute)
+			assert.LessOrEqual(t, p.Stats().Loops, p.Stats().Tenants["polling"]+32, "the others are no goroutines")
+		}
+		time.Sleep(2 * time.Minute)
+		assert.Equal(t, tenants, p.Stats().Tenants["polling"])
+		for _, c := range s.srv.Calls() {
+			require.NotEqual(t, 429, c.Status)
+		}
 	})
 }
 
@@ -385,6 +420,28 @@ func TestARevokedTokenIsQuarantinedByTheManager(t *testing.T) {
 		r, err := s.store.Get(bg, "shop")
 		require.NoError(t, err)
 		assert.Equal(t, tenant.Quarantined, r.Status)
+	})
+}
+
+func TestAnInboxThatEndsItsGoroutineIsAFailureAndNoEnd(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		bot := s.register("shop")
+		n := 0
+		s.inbox.failing(func([]inbox.Update) ([]inbox.Outcome, error, bool) {
+			if n++; n < 3 {
+				runtime.Goexit()
+			}
+			return nil, nil, false
+		})
+		p := s.supervisor(polling.Config{})
+		defer stop(t, p)
+		s.ann.Write(bot, "hello")
+		p.Add("shop")
+		synctest.Wait()
+		assert.Zero(t, p.Stats().Loops)
+		time.Sleep(5 * time.Minute)
+		require.Equal(t, polling.Polling, state(t, p, "shop"))
+		assert.Equal(t, 1, s.inbox.count("shop"))
 	})
 }
 
