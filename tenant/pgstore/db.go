@@ -43,6 +43,8 @@ type DB struct {
 	health  *Health
 	usage   *Usage
 	inbox   *Inbox
+	leases  *Leases
+	owners  *Ownership
 }
 
 // lateness is how long after the end of its context an operation ends. pgx by
@@ -112,7 +114,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 		return nil, failure(ctx, op, "", err)
 	}
 	db.flushes, db.tenants, db.health, db.usage = newFlushes(db), newTenants(db), newHealth(db), newUsage(db)
-	db.inbox = newInbox(db)
+	db.inbox, db.leases, db.owners = newInbox(db), newLeases(db), newOwnership(db)
 	return db, nil
 }
 
@@ -127,6 +129,12 @@ func (db *DB) Usage() *Usage { return db.usage }
 
 // Inbox returns the store of received updates.
 func (db *DB) Inbox() *Inbox { return db.inbox }
+
+// Leases returns the leases of those who poll.
+func (db *DB) Leases() *Leases { return db.leases }
+
+// Ownership returns the store of proofs that bots are their tenants'.
+func (db *DB) Ownership() *Ownership { return db.owners }
 
 // Close ends what the inbox has going, and closes the pool that [Open] made;
 // what is under way ends first. The pool that was given to [New] stays open.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
@@ -128,7 +127,7 @@ func (in *Inbox) putAll(plans []*sqlinbox.Plan) error {
 // what has expired, once.
 func (in *Inbox) put(ctx context.Context, p *sqlinbox.Plan, final bool) error {
 	var expirable bool
-	err := in.transact(ctx, func(conn *pgxpool.Conn) (err error) {
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) (err error) {
 		expirable, err = in.tryPut(ctx, conn, p, final)
 		if err != nil {
 			p.Undo(in.room)
@@ -142,43 +141,6 @@ func (in *Inbox) put(ctx context.Context, p *sqlinbox.Plan, final bool) error {
 		return err
 	}
 	return in.put(ctx, p, true)
-}
-
-// errRollback ends a transaction that is not an error's.
-var errRollback = errors.New("rolled back")
-
-// transact runs f with a connection, and again where it certainly has changed
-// nothing. f begins and ends a transaction itself, to save ways to the server.
-func (in *Inbox) transact(ctx context.Context, f func(*pgxpool.Conn) error) error {
-	for try := 1; ; try++ {
-		err := in.once(ctx, f)
-		if err == errRollback {
-			return nil
-		}
-		if err == nil || try == readTries || ctx.Err() != nil || !pgconn.SafeToRetry(err) && !rolledBack(err) {
-			return err
-		}
-	}
-}
-
-func (in *Inbox) once(ctx context.Context, f func(*pgxpool.Conn) error) error {
-	conn, err := in.db.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release() // closes it where it is still in a transaction
-	err = f(conn)
-	if err != nil && !conn.Conn().IsClosed() && conn.Conn().PgConn().TxStatus() != 'I' {
-		_, _ = conn.Exec(ctx, "ROLLBACK")
-	}
-	return err
-}
-
-// rolledBack reports that the server has given up a transaction for another's
-// sake.
-func rolledBack(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "40P01" || e.Code == "40001")
 }
 
 // tryPut is the transaction of a put. expirable says that it was rolled back,
@@ -227,8 +189,7 @@ func (in *Inbox) load(ctx context.Context, conn *pgxpool.Conn, p *sqlinbox.Plan)
 	count, all := in.room.Unknown(p, begin)
 
 	b := &pgx.Batch{}
-	b.Queue("BEGIN")
-	b.Queue(indexesOnly)
+	in.db.begin(b)
 	b.Queue(lockTenants, slices.Compact(locks))
 	b.Queue(in.sql.now, all).QueryRow(func(row pgx.Row) error {
 		var total *int

@@ -62,7 +62,7 @@ func (in *Inbox) Replay(ctx context.Context, refs []inbox.Ref) (n int, err error
 	if len(ids) == 0 && ctx.Err() == nil {
 		return 0, nil
 	}
-	err = in.transact(ctx, func(conn *pgxpool.Conn) error {
+	err = in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
 		return conn.QueryRow(ctx, in.sql.replay, tenants, ids).Scan(&n)
 	})
 	if err != nil {
@@ -113,9 +113,9 @@ func (in *Inbox) Forget(ctx context.Context, tenant string) error {
 	if !sqlstore.Storable(tenant) {
 		return nil
 	}
-	err := in.transact(ctx, func(conn *pgxpool.Conn) error {
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
 		b := &pgx.Batch{}
-		b.Queue("BEGIN")
+		in.db.begin(b)
 		b.Queue(lockTenants, []int64{in.lockOf(tenant)})
 		for _, sql := range in.sql.forget {
 			b.Queue(sql, tenant)

@@ -48,27 +48,17 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 		}
 	}
 	var leases []inbox.Lease
-	err := in.db.change(ctx, func() error {
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
 		leases = nil
-		rows, err := in.db.pool.Query(ctx, in.sql.lease, in.turns.get(), min(want.Limit, 1<<20), want.TTL.Microseconds(),
-			min(want.PerTenant, 1<<20), tenants, counts)
-		if err != nil {
+		b := &pgx.Batch{}
+		in.db.begin(b)
+		b.Queue(in.sql.lease, in.turns.get(), min(want.Limit, 1<<20), want.TTL.Microseconds(),
+			min(want.PerTenant, 1<<20), tenants, counts).Query(func(rows pgx.Rows) (err error) {
+			leases, err = pgx.CollectRows(rows, scanLease)
 			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var l inbox.Lease
-			var expires *time.Time
-			var raw []byte
-			var until int64
-			err := rows.Scan(&l.Tenant, &l.Chat, &l.ID, &l.Kind, &l.ReceivedAt, &expires, &l.Attempt, &raw, &l.Token, &until)
-			if err != nil {
-				return err
-			}
-			l.Raw, l.ReceivedAt, l.ExpiresAt, l.Until = raw, l.ReceivedAt.UTC(), timeOf(expires), time.UnixMicro(until).UTC()
-			leases = append(leases, l)
-		}
-		return rows.Err()
+		})
+		b.Queue("COMMIT")
+		return conn.SendBatch(ctx, b).Close()
 	})
 	if err != nil {
 		return nil, failure(ctx, what, "", err)
@@ -77,6 +67,15 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 		in.turns.set(leases[len(leases)-1].Tenant)
 	}
 	return leases, nil
+}
+
+func scanLease(row pgx.CollectableRow) (l inbox.Lease, err error) {
+	var expires *time.Time
+	var raw []byte
+	var until int64
+	err = row.Scan(&l.Tenant, &l.Chat, &l.ID, &l.Kind, &l.ReceivedAt, &expires, &l.Attempt, &raw, &l.Token, &until)
+	l.Raw, l.ReceivedAt, l.ExpiresAt, l.Until = raw, l.ReceivedAt.UTC(), timeOf(expires), time.UnixMicro(until).UTC()
+	return l, err
 }
 
 // leaseKeys are leases as columns.
@@ -108,7 +107,7 @@ func (in *Inbox) Extend(ctx context.Context, leases []inbox.Lease, ttl time.Dura
 		k.add(&leases[i])
 	}
 	var tokens map[int64]bool
-	err := in.transact(ctx, func(conn *pgxpool.Conn) error { // and again after a deadlock
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error { // and again after a deadlock
 		rows, err := conn.Query(ctx, in.sql.extend, k.args(ttl.Microseconds())...)
 		if err != nil {
 			return err
@@ -143,10 +142,9 @@ func (in *Inbox) Settle(ctx context.Context, settlements []inbox.Settlement) ([]
 	}
 	s := sortSettlements(settlements)
 	var tokens map[int64]bool
-	err := in.transact(ctx, func(conn *pgxpool.Conn) error {
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
 		b := &pgx.Batch{}
-		b.Queue("BEGIN")
-		b.Queue(indexesOnly)
+		in.db.begin(b)
 		b.Queue(in.sql.lockLeased, s.all.args()...).Query(func(rows pgx.Rows) (err error) {
 			tokens, err = collectTokens(rows)
 			return err

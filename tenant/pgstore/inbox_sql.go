@@ -6,10 +6,6 @@ import "fmt"
 const tidyMost = 1000
 
 const (
-	// indexesOnly is for statements that are planned while their tables are
-	// empty, and used when they are not.
-	indexesOnly = "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"
-
 	lockTenants = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k"
 )
 

@@ -51,6 +51,8 @@ type DB struct {
 	health  *Health
 	usage   *Usage
 	inbox   *Inbox
+	leases  *Leases
+	owners  *Ownership
 }
 
 // Open opens the database in the file of that path, [Memory] for one that is
@@ -132,7 +134,13 @@ func (db *DB) open(ctx context.Context, path string) error {
 	if db.usage, err = newUsage(ctx, db); err != nil {
 		return err
 	}
-	db.inbox, err = newInbox(ctx, db)
+	if db.inbox, err = newInbox(ctx, db); err != nil {
+		return err
+	}
+	if db.leases, err = newLeases(ctx, db); err != nil {
+		return err
+	}
+	db.owners, err = newOwnership(ctx, db)
 	return err
 }
 
@@ -200,6 +208,12 @@ func (db *DB) Usage() *Usage { return db.usage }
 
 // Inbox returns the store of received updates.
 func (db *DB) Inbox() *Inbox { return db.inbox }
+
+// Leases returns the leases of those who poll.
+func (db *DB) Leases() *Leases { return db.leases }
+
+// Ownership returns the store of proofs that bots are their tenants'.
+func (db *DB) Ownership() *Ownership { return db.owners }
 
 // Close closes the database. What is under way ends first; what comes later
 // fails.

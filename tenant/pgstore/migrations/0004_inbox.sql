@@ -115,7 +115,7 @@ END $$;
 -- after the last whose turn it was, and then shares out what more may be lent.
 CREATE FUNCTION {schema}.inbox_lease(last text, rest integer, moment bigint, until bigint, per_tenant integer, held_tenants text[], held_counts integer[])
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
-LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	held    jsonb := coalesce((SELECT jsonb_object_agg(h.k, h.v) FROM unnest(held_tenants, held_counts) AS h(k, v)), '{}');
