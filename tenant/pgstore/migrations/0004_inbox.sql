@@ -60,54 +60,48 @@ CREATE INDEX inbox_dead_by_age ON {schema}.inbox_dead (tenant, died_at);
 CREATE SEQUENCE {schema}.inbox_counter;
 
 -- Lends up to n updates of a tenant; fewer are all that it has. Chats that
--- others are at are passed over. A chat's lock is taken by one statement and its
--- updates are read by the next, so that they are as they are under the lock.
-CREATE FUNCTION {schema}.inbox_take(of text, n integer, moment bigint, until bigint)
+-- others are at are passed over. The locks of chats are taken by one statement
+-- and their updates are read by the next, so that they are as they are under the
+-- locks.
+CREATE FUNCTION {schema}.inbox_take(of text, n integer, moment bigint, until bigint, expired boolean)
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-	now   timestamptz := to_timestamp(moment / 1000000.0);
-	found integer;
-	c     record;
-	u     record;
+	now      timestamptz := to_timestamp(moment / 1000000.0);
+	chats    text[];
+	ids      bigint[];
+	attempts integer[];
+	tried    boolean;
+	got      integer;
 BEGIN
 	WHILE n > 0 LOOP
-		found := 0;
-		FOR c IN
+		SELECT array_agg(c.chat), array_agg(c.id), array_agg(c.attempt), bool_or(c.id <> 0) INTO chats, ids, attempts, tried FROM (
 			SELECT q.chat, q.id, q.attempt FROM {schema}.inbox_chats AS q
-			WHERE q.tenant = of COLLATE "C" AND q.at <= moment ORDER BY q.at LIMIT n FOR UPDATE SKIP LOCKED
-		LOOP
-			found := found + 1;
-			SELECT q.id, q.kind, q.received_at, q.expires_at, q.attempt, q.raw INTO u FROM {schema}.inbox_updates AS q
-			WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat ORDER BY q.id LIMIT 1;
-			IF u.expires_at <= now THEN
-				DELETE FROM {schema}.inbox_updates AS q WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat AND q.expires_at <= now;
-				SELECT q.id, q.kind, q.received_at, q.expires_at, q.attempt, q.raw INTO u FROM {schema}.inbox_updates AS q
-				WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat ORDER BY q.id LIMIT 1;
-			END IF;
-			IF u.id IS NULL THEN
-				DELETE FROM {schema}.inbox_chats AS q WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat;
-				CONTINUE;
-			END IF;
-			attempt := u.attempt;
-			IF c.id = u.id THEN
-				attempt := c.attempt;
-			ELSIF c.id <> 0 THEN -- one that was tried has been overtaken by one before it
-				UPDATE {schema}.inbox_updates AS q SET attempt = c.attempt
-				WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat AND q.id = c.id;
-			END IF;
-			attempt := attempt + 1;
-			token := nextval('{schema}.inbox_counter');
+			WHERE q.tenant = of COLLATE "C" AND q.at <= moment ORDER BY q.at LIMIT n FOR UPDATE SKIP LOCKED) AS c;
+		EXIT WHEN chats IS NULL;
+		IF expired THEN
+			DELETE FROM {schema}.inbox_updates AS u WHERE u.tenant = of COLLATE "C" AND u.chat = ANY (chats) AND u.expires_at <= now;
+		END IF;
+		IF tried THEN -- and may have been overtaken since, by one before it
+			UPDATE {schema}.inbox_updates AS u SET attempt = t.attempt FROM unnest(chats, ids, attempts) AS t(chat, id, attempt)
+			WHERE u.tenant = of COLLATE "C" AND u.chat = t.chat AND u.id = t.id;
+		END IF;
+		RETURN QUERY
 			UPDATE {schema}.inbox_chats AS q
-			SET at = inbox_take.until, id = u.id, attempt = inbox_take.attempt, token = inbox_take.token
-			WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat;
-			tenant := of; chat := c.chat; id := u.id; kind := u.kind; raw := u.raw;
-			received_at := u.received_at; expires_at := u.expires_at;
-			RETURN NEXT;
-			n := n - 1;
-		END LOOP;
-		EXIT WHEN found = 0;
+			SET at = inbox_take.until, id = f.id, attempt = f.attempt + 1, token = nextval('{schema}.inbox_counter')
+			FROM unnest(chats) WITH ORDINALITY AS c(chat, n) CROSS JOIN LATERAL (
+				SELECT u.id, u.kind, u.received_at, u.expires_at, u.attempt, u.raw FROM {schema}.inbox_updates AS u
+				WHERE u.tenant = of COLLATE "C" AND u.chat = c.chat ORDER BY u.id LIMIT 1) AS f
+			WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat
+			RETURNING of, q.chat, f.id, f.kind, f.received_at, f.expires_at, q.attempt, f.raw, q.token;
+		GET DIAGNOSTICS got = ROW_COUNT;
+		IF got < cardinality(chats) THEN
+			DELETE FROM {schema}.inbox_chats AS q WHERE q.tenant = of COLLATE "C" AND q.chat = ANY (chats)
+				AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = q.tenant AND u.chat = q.chat);
+		END IF;
+		EXIT WHEN cardinality(chats) < n; -- all that are free are lent
+		n := n - got;
 	END LOOP;
 END $$;
 
@@ -119,6 +113,7 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	held    jsonb := coalesce((SELECT jsonb_object_agg(h.k, h.v) FROM unnest(held_tenants, held_counts) AS h(k, v)), '{}');
+	expired boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
 	tenants text[] := '{}'; -- that may have more
 	rooms   integer[] := '{}';
 	name    text COLLATE "C" := last;
@@ -144,7 +139,7 @@ BEGIN
 			room := least(rest, per_tenant - coalesce((held->>name)::integer, 0));
 		END IF;
 		CONTINUE WHEN at_time > moment OR room <= 0;
-		RETURN QUERY SELECT * FROM {schema}.inbox_take(name, 1, moment, until);
+		RETURN QUERY SELECT * FROM {schema}.inbox_take(name, 1, moment, until, expired);
 		GET DIAGNOSTICS got = ROW_COUNT;
 		rest := rest - got;
 		IF got > 0 AND room > 1 THEN
@@ -159,7 +154,7 @@ BEGIN
 		FOR i IN 1 .. cardinality(tenants) LOOP
 			n := least(share, rooms[i], rest);
 			CONTINUE WHEN n <= 0;
-			RETURN QUERY SELECT * FROM {schema}.inbox_take(tenants[i], n, moment, until);
+			RETURN QUERY SELECT * FROM {schema}.inbox_take(tenants[i], n, moment, until, expired);
 			GET DIAGNOSTICS got = ROW_COUNT;
 			rest := rest - got;
 			rooms[i] := CASE WHEN got = n THEN rooms[i] - got ELSE 0 END;
