@@ -26,3 +26,10 @@ func (db *DB) Exec(text string, args ...any) error {
 	_, err := db.write.ExecContext(context.Background(), text, args...)
 	return err
 }
+
+// Synchronous is what the connection that writes does for durability: 2 is
+// FULL.
+func (db *DB) Synchronous() (n int, err error) {
+	err = db.write.QueryRow("PRAGMA synchronous").Scan(&n)
+	return n, err
+}
