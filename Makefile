@@ -23,3 +23,5 @@ demo:
 
 crash:
 	go run ./examples/crash
+	go run ./examples/crash/updates
+	go run ./examples/crash/updates -source polling

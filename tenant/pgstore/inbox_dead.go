@@ -96,9 +96,13 @@ func (in *Inbox) Depth(ctx context.Context, tenant string) (d inbox.Depth, err e
 	if !sqlstore.Storable(tenant) {
 		return d, nil
 	}
+	sql := in.sql.depthTenant
+	if tenant == "" {
+		sql = in.sql.depthAll
+	}
 	var oldest *time.Time
 	err = in.db.read(ctx, func() error {
-		return in.db.pool.QueryRow(ctx, in.sql.depth, tenant).Scan(&d.Waiting, &oldest, &d.Leased, &d.Dead)
+		return in.db.pool.QueryRow(ctx, sql, tenant).Scan(&d.Waiting, &oldest, &d.Leased, &d.Dead)
 	})
 	if err != nil {
 		return inbox.Depth{}, failure(ctx, "measure inbox", tenant, err)

@@ -15,7 +15,7 @@ type inboxSQL struct {
 	lease, extend                                                 string
 	lockLeased, bury, pruneDead, deleteUpdates, deleteChats       string
 	nextUpdates, retry                                            string
-	dead, replay, drop, depth                                     string
+	dead, replay, drop, depthTenant, depthAll                     string
 	forget                                                        [5]string
 }
 
@@ -28,6 +28,11 @@ func newInboxSQL(db *DB) inboxSQL {
 			JOIN {schema}.inbox_chats AS c ON c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id`
 		// and matches it the other way round.
 		matches = "c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id"
+		// depth is two statements, since one plan for both would read all.
+		depth = `SELECT (SELECT count(*) FROM {schema}.inbox_updates WHERE %[1]s),
+			(SELECT min(received_at) FROM {schema}.inbox_updates WHERE %[1]s),
+			(SELECT count(*) FROM {schema}.inbox_chats WHERE %[1]s AND token <> 0 AND at > ` + micros + `),
+			(SELECT count(*) FROM {schema}.inbox_dead WHERE %[1]s)`
 	)
 	s := inboxSQL{
 		now: `SELECT ` + hour + `, EXISTS (SELECT FROM {schema}.inbox_updates WHERE expires_at <= clock_timestamp()),
@@ -116,10 +121,8 @@ func newInboxSQL(db *DB) inboxSQL {
 			SELECT count(*) FROM risen`,
 		drop: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
 			WHERE d.tenant = r.tenant AND d.id = r.id`,
-		depth: `SELECT (SELECT count(*) FROM {schema}.inbox_updates WHERE $1 = '' OR tenant = $1),
-			(SELECT min(received_at) FROM {schema}.inbox_updates WHERE $1 = '' OR tenant = $1),
-			(SELECT count(*) FROM {schema}.inbox_chats WHERE ($1 = '' OR tenant = $1) AND token <> 0 AND at > ` + micros + `),
-			(SELECT count(*) FROM {schema}.inbox_dead WHERE $1 = '' OR tenant = $1)`,
+		depthTenant: fmt.Sprintf(depth, "tenant = $1"),
+		depthAll:    fmt.Sprintf(depth, "$1 = ''"),
 		forget: [5]string{
 			"SELECT FROM {schema}.inbox_chats WHERE tenant = $1 ORDER BY chat FOR UPDATE",
 			"DELETE FROM {schema}.inbox_updates WHERE tenant = $1",
@@ -131,7 +134,7 @@ func newInboxSQL(db *DB) inboxSQL {
 	for _, text := range []*string{
 		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.extend,
 		&s.lockLeased, &s.bury, &s.pruneDead, &s.deleteUpdates, &s.deleteChats, &s.nextUpdates, &s.retry,
-		&s.dead, &s.replay, &s.drop, &s.depth, &s.forget[0], &s.forget[1], &s.forget[2], &s.forget[3], &s.forget[4],
+		&s.dead, &s.replay, &s.drop, &s.depthTenant, &s.depthAll, &s.forget[0], &s.forget[1], &s.forget[2], &s.forget[3], &s.forget[4],
 	} {
 		*text = db.name(*text)
 	}

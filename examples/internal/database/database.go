@@ -11,14 +11,18 @@ import (
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/pgstore"
+	"github.com/tgfleet/tgfleet/tenant/polling"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 	"github.com/tgfleet/tgfleet/tenant/sqlitestore"
 )
 
-// DB is an open store of tenants.
+// DB is an open database's stores.
 type DB struct {
 	Tenants tenant.Store
+	Inbox   inbox.Inbox
+	Leases  polling.Leases
 	Close   func() error
 }
 
@@ -42,13 +46,13 @@ func Open(ctx context.Context, where, keys string) (DB, error) {
 		if err != nil {
 			return DB{}, err
 		}
-		return DB{db.Tenants(), db.Close}, nil
+		return DB{db.Tenants(), db.Inbox(), db.Leases(), db.Close}, nil
 	}
 	db, err := sqlitestore.Open(ctx, where, sqlitestore.Config{Keys: ring})
 	if err != nil {
 		return DB{}, err
 	}
-	return DB{db.Tenants(), db.Close}, nil
+	return DB{db.Tenants(), db.Inbox(), db.Leases(), db.Close}, nil
 }
 
 // IsPostgres reports whether a -db flag names a PostgreSQL.

@@ -17,8 +17,7 @@ type Queue[T any] struct {
 
 	mu      sync.Mutex // guards what follows, and is not held during run
 	waiting []*job[T]
-	busy    bool
-	work    sync.WaitGroup
+	idle    chan struct{} // closed when the goroutine ends; nil while there is none
 }
 
 type job[T any] struct {
@@ -43,9 +42,9 @@ func (q *Queue[T]) Do(ctx context.Context, of T) error {
 	j := &job[T]{of: of, done: make(chan struct{})}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, j)
-	if !q.busy {
-		q.busy = true
-		q.work.Go(q.loop)
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+		go q.loop()
 	}
 	q.mu.Unlock()
 	select {
@@ -64,15 +63,23 @@ func (q *Queue[T]) Do(ctx context.Context, of T) error {
 	return ctx.Err()
 }
 
-// Wait waits until nothing is left to do.
-func (q *Queue[T]) Wait() { q.work.Wait() }
+// Wait waits until nothing is left of what was asked for before.
+func (q *Queue[T]) Wait() {
+	q.mu.Lock()
+	idle := q.idle
+	q.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}
 
 func (q *Queue[T]) loop() {
 	for {
 		q.mu.Lock()
 		n := min(len(q.waiting), q.most)
 		if n == 0 {
-			q.busy, q.waiting = false, nil
+			close(q.idle)
+			q.idle, q.waiting = nil, nil
 			q.mu.Unlock()
 			return
 		}
