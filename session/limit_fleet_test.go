@@ -77,7 +77,9 @@ func (c *crowd) send(ctx context.Context, m *member, chat int64) bool {
 	case errors.Throttled, errors.Canceled, errors.Timeout:
 		return false // the end comes before its turn
 	default:
-		c.t.Errorf("send: %v", err)
+		if ctx.Err() == nil {
+			c.t.Errorf("send: %v", err)
+		}
 		return false
 	}
 	return true
@@ -126,8 +128,8 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			span := test.span
-			if raceEnabled {
-				span /= 12
+			if RaceEnabled {
+				span /= 24
 			}
 			synctest.Test(t, func(t *testing.T) {
 				cfg := LimitConfig{ColdStarts: warm, MaxWait: -1}
@@ -165,7 +167,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 				assert.GreaterOrEqual(t, float64(c.sent()), 0.99*allowed)
 				assert.GreaterOrEqual(t, jain, 0.99)
 				assert.Zero(t, c.limiter.Stats(0).Waiting)
-				if test.total == 0 || raceEnabled {
+				if test.total == 0 || RaceEnabled {
 					return // each has limits of its own; or too few to count hundredths
 				}
 				var weights float64
@@ -184,7 +186,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 // at a time.
 func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 	span := time.Hour
-	if raceEnabled {
+	if RaceEnabled {
 		span = 10 * time.Minute
 	}
 	run := func(t *testing.T, flood bool) (p99 []time.Duration) {
@@ -242,7 +244,7 @@ func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 
 func TestTenThousandTenantsWakeAtOnce(t *testing.T) {
 	tenants := 10_000
-	if raceEnabled {
+	if RaceEnabled {
 		tenants = 1000
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -301,7 +303,7 @@ func (s *storm) refusals() int {
 
 func TestAStormOfRefusalsIsRiddenOut(t *testing.T) {
 	span := 3 * time.Hour
-	if raceEnabled {
+	if RaceEnabled {
 		span = 20 * time.Minute
 	}
 	synctest.Test(t, func(t *testing.T) {
