@@ -192,6 +192,7 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 // at once, calls that wait already included. Limits that make no sense are
 // [errors.BadRequest].
 func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limits) (Record, error) {
+	limits = Record{Limits: limits}.Normal().Limits // to compare with what is stored
 	r, changed, err := m.update(ctx, id, ActionLimit, "", func(r *Record) (bool, error) {
 		if r.Limits == limits {
 			return false, nil
@@ -214,7 +215,8 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 
 // Suspend switches a tenant off. Contexts of leases that are out end, so that
 // those who use the bot stop; new leases fail with [errors.Suspended]. The
-// reason is for the operator. Suspending twice keeps the later reason.
+// reason is for the operator, and cut to 1 KiB. Suspending twice keeps the
+// later reason.
 func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
 	reason = clean(reason, maxDetail)
 	r, changed, err := m.update(ctx, id, ActionSuspend, reason, func(r *Record) (bool, error) {

@@ -14,7 +14,7 @@
 // # The decision to make
 //
 // Whether several machines run the fleet; for one, package sqlitestore needs no
-// server. PostgreSQL 13 and later will do.
+// server. It is tested with PostgreSQL 15, and uses nothing newer than 11.
 //
 // # Watching
 //

@@ -448,3 +448,13 @@ func TestTwoWhoStoreHealthDoNotDeadlock(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Poolers in transaction mode want pgx without prepared statements.
+func TestStoreWithoutPreparedStatements(t *testing.T) {
+	url := address(t)
+	storetest.Run(t, storetest.Harness{
+		Open: func(t *testing.T, keys *seal.Ring) tenant.Store {
+			return open(t, withParam(url, "default_query_exec_mode=simple_protocol"), newSchema(t, url), keys).Tenants()
+		},
+	})
+}
