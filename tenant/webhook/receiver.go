@@ -43,8 +43,8 @@ type Config struct {
 	MaxBody int64
 	// BodyTimeout bounds how long the body may take to come. 0 means 10 s.
 	BodyTimeout time.Duration
-	// PutTimeout bounds each Put of the inbox. 0 means 10 s. Telegram waits
-	// for an answer for 60 s.
+	// PutTimeout bounds each Put of the inbox, to that or a tenth less. 0 means
+	// 10 s. Telegram waits for an answer for 60 s.
 	PutTimeout time.Duration
 	// MaxBatch bounds how many updates are put together. 0 means 256.
 	MaxBatch int
