@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -21,15 +23,24 @@ type loop struct {
 
 	jobs   map[int64]*job // by the lease's token: run, or are finished and not settled
 	done   []*job         // finished, not settled
+	batch  []Settlement   // room for theirs
 	held   map[string]int // jobs by tenant
 	paused map[string]time.Time
+
+	work chan *job // to the workers that are idle; nil ends one
+	idle atomic.Int64
+
+	ioCtx    context.Context
+	ioCancel context.CancelFunc
+	ioMade   time.Time
 
 	hungry   bool // there may be something to take
 	wake     <-chan struct{}
 	pollAt   time.Time
 	tries    []time.Time // when updates that were settled here may be tried again, ascending
 	extendAt time.Time
-	failures int       // of the inbox, in a row
+	failing  string    // what failed last
+	failures int       // of it, in a row
 	retryAt  time.Time // not before, after a failure
 }
 
@@ -40,7 +51,7 @@ const ioTimeout = 10 * time.Second
 func newLoop(w *Workers, ctx context.Context) *loop {
 	l := &loop{
 		Workers: w, ctx: ctx, jobs: make(map[int64]*job), held: make(map[string]int), paused: make(map[string]time.Time),
-		hungry: true,
+		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
 	}
 	l.waker, _ = w.inbox.(Waker)
 	return l
@@ -49,6 +60,8 @@ func newLoop(w *Workers, ctx context.Context) *loop {
 func (l *loop) run() {
 	defer close(l.ended)
 	defer l.halt(nil)
+	defer func() { l.ioCancel() }()
+	defer close(l.work)
 	now := time.Now()
 	l.pollAt, l.extendAt = now.Add(l.cfg.PollEvery), now.Add(l.cfg.LeaseTTL/3)
 	timer := time.NewTimer(time.Hour)
@@ -65,12 +78,9 @@ func (l *loop) run() {
 			draining, halted, giveUp = true, nil, time.Now().Add(give)
 		}
 		l.collect()
-		if now = time.Now(); !now.Before(l.retryAt) {
-			l.settle()
-			l.extend(time.Now())
-			if !draining {
-				l.lease()
-			}
+		l.extend(time.Now())
+		if !time.Now().Before(l.retryAt) && l.settle() && !draining {
+			l.lease()
 		}
 		if draining && len(l.jobs) == 0 || !giveUp.IsZero() && !time.Now().Before(giveUp) {
 			return
@@ -84,21 +94,13 @@ func (l *loop) run() {
 		case <-drain:
 		case <-halted:
 		}
+		runtime.Gosched() // what is about to finish or to come is taken along
 	}
 }
 
 // next returns when to look again if nothing happens before.
 func (l *loop) next(draining bool, giveUp time.Time) time.Time {
 	now := time.Now()
-	if now.Before(l.retryAt) {
-		if !giveUp.IsZero() && giveUp.Before(l.retryAt) {
-			return giveUp
-		}
-		return l.retryAt
-	}
-	if len(l.done) > 0 || l.hungry && !draining && l.free() > 0 {
-		return now
-	}
 	at := now.Add(time.Hour)
 	soonest := func(t time.Time) {
 		if !t.IsZero() && t.Before(at) {
@@ -109,7 +111,12 @@ func (l *loop) next(draining bool, giveUp time.Time) time.Time {
 	if len(l.jobs) > 0 {
 		soonest(l.extendAt)
 	}
-	if !draining {
+	switch {
+	case now.Before(l.retryAt):
+		soonest(l.retryAt)
+	case len(l.done) > 0 || l.hungry && !draining && l.free() > 0:
+		return now
+	case !draining:
 		soonest(l.pollAt)
 		if len(l.tries) > 0 {
 			soonest(l.tries[0])
@@ -133,12 +140,13 @@ func (l *loop) collect() {
 }
 
 // settle stores what became of finished jobs. Those whose lease is lost are
-// only forgotten.
-func (l *loop) settle() {
+// only forgotten. It reports false where the inbox failed.
+func (l *loop) settle() bool {
 	if len(l.done) == 0 {
-		return
+		return true
 	}
-	batch := make([]Settlement, 0, len(l.done))
+	batch := l.batch[:0]
+	defer func() { clear(l.batch) }() // keep no updates alive
 	kept := l.done[:0]
 	for _, j := range l.done {
 		if j.lost {
@@ -150,15 +158,13 @@ func (l *loop) settle() {
 		kept = append(kept, j)
 	}
 	clear(l.done[len(kept):])
-	l.done = kept
+	l.done, l.batch = kept, batch
 	if len(batch) == 0 {
-		return
+		return true
 	}
-	ctx, cancel := l.io()
-	defer cancel()
-	held, err := l.inbox.Settle(ctx, batch)
+	held, err := l.inbox.Settle(l.io(), batch)
 	if l.failed("settle", err) {
-		return
+		return false
 	}
 	now := time.Now()
 	for i, j := range l.done {
@@ -178,7 +184,10 @@ func (l *loop) settle() {
 	}
 	clear(l.done)
 	l.done = l.done[:0]
-	l.hungry = true
+	if l.waker == nil {
+		l.hungry = true // nobody tells that a chat's next is ready
+	}
+	return true
 }
 
 func (l *loop) count(v Verdict, held bool) {
@@ -200,6 +209,9 @@ func (l *loop) count(v Verdict, held bool) {
 func (l *loop) remove(j *job) {
 	delete(l.jobs, j.lease.Token)
 	tenant := j.lease.Tenant
+	if l.held[tenant] == l.cfg.PerTenant {
+		l.hungry = true // there may be more of a tenant that was at its bound
+	}
 	if l.held[tenant]--; l.held[tenant] == 0 {
 		delete(l.held, tenant)
 	}
@@ -226,10 +238,12 @@ func (l *loop) extend(now time.Time) {
 	if len(jobs) == 0 {
 		return
 	}
-	ctx, cancel := l.io()
-	defer cancel()
-	held, err := l.inbox.Extend(ctx, leases, l.cfg.LeaseTTL)
-	failed := l.failed("extend leases", err)
+	held, err := l.inbox.Extend(l.io(), leases, l.cfg.LeaseTTL)
+	failed := err != nil
+	if failed {
+		l.log.Error("inbox failed", slog.String("doing", "extend leases"), slog.String("error", errors.KindOf(err).String()))
+		l.extendAt = time.Now().Add(l.cfg.LeaseTTL / 10)
+	}
 	for i, j := range jobs {
 		switch {
 		case !failed && held[i]:
@@ -239,7 +253,7 @@ func (l *loop) extend(now time.Time) {
 			if !j.lost {
 				j.lost = true
 				l.log.Warn("lease lost while its update was handled", slog.Any("update", j.lease.Update))
-				j.cancel(errLost)
+				j.cancel()
 			}
 		}
 	}
@@ -251,6 +265,7 @@ func (l *loop) lease() {
 	if !now.Before(l.pollAt) {
 		l.hungry = true
 		l.pollAt = now.Add(l.cfg.PollEvery)
+		l.trim()
 	}
 	for len(l.tries) > 0 && !now.Before(l.tries[0]) {
 		l.tries = slices.Delete(l.tries, 0, 1)
@@ -274,9 +289,7 @@ func (l *loop) lease() {
 			}
 		}
 		asked := time.Now()
-		ctx, cancel := l.io()
-		leases, err := l.inbox.Lease(ctx, want)
-		cancel()
+		leases, err := l.inbox.Lease(l.io(), want)
 		if l.failed("lease", err) {
 			return
 		}
@@ -288,32 +301,67 @@ func (l *loop) lease() {
 }
 
 func (l *loop) begin(lease Lease, until time.Time) {
-	ctx, cancel := context.WithCancelCause(l.ctx)
-	j := &job{lease: lease, until: until, cancel: cancel}
+	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.HandlerTimeout)
+	j := &job{lease: lease, until: until, ctx: ctx, cancel: cancel}
 	l.jobs[lease.Token] = j
 	l.held[lease.Tenant]++
 	l.counts.running.Add(1)
-	go l.Workers.run(ctx, j)
+	if l.idle.Load() > 0 {
+		l.idle.Add(-1) // nobody else takes from it
+		l.work <- j
+		return
+	}
+	go l.worker(j)
 }
 
-// io is the context of a call of the inbox. It outlives the handlers', whose
-// results are still to be stored.
-func (l *loop) io() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(l.ctx), ioTimeout)
+// worker runs a job and then others, since a goroutine that has run one has
+// the stack for the next.
+func (l *loop) worker(j *job) {
+	for j != nil {
+		l.Workers.run(l.ctx, j)
+		l.idle.Add(1) // before the loop can look for a worker
+		l.finish(j)
+		j = <-l.work
+	}
 }
 
-// failed notes how a call of the inbox went, and slows down after failures.
+// trim ends half of the workers that are idle while nothing is to do.
+func (l *loop) trim() {
+	if len(l.jobs) > 0 {
+		return
+	}
+	for range (l.idle.Load() + 1) / 2 {
+		l.idle.Add(-1)
+		l.work <- nil
+	}
+}
+
+// io is the context of calls of the inbox, which have ioTimeout, or a tenth
+// less: making one for each would cost more than many a call. It outlives the
+// handlers', whose results are still to be stored.
+func (l *loop) io() context.Context {
+	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > ioTimeout/10 {
+		l.ioCancel()
+		l.ioCtx, l.ioCancel = context.WithTimeout(context.WithoutCancel(l.ctx), ioTimeout)
+		l.ioMade = now
+	}
+	return l.ioCtx
+}
+
+// failed notes how Settle or Lease went, and slows both down after failures,
+// until what failed works again: that the other does says nothing.
 func (l *loop) failed(what string, err error) bool {
 	if err == nil {
-		if l.failures > 0 {
+		if l.failures > 0 && l.failing == what {
 			l.log.Info("inbox works again", slog.Int("failures", l.failures))
+			l.failures, l.retryAt = 0, time.Time{}
 		}
-		l.failures, l.retryAt = 0, time.Time{}
 		return false
 	}
 	if l.failures++; l.failures == 1 {
 		l.log.Error("inbox failed", slog.String("doing", what), slog.String("error", errors.KindOf(err).String()))
 	}
+	l.failing = what
 	d := min(50*time.Millisecond<<min(l.failures-1, 7), 5*time.Second)
 	l.retryAt = time.Now().Add(d + rand.N(d/2+1))
 	return true

@@ -222,7 +222,4 @@ func (w *Workers) Stats() WorkersStats {
 	}
 }
 
-var (
-	errStopped = errors.New("the service is stopping")
-	errLost    = errors.New("the update's lease was lost")
-)
+var errStopped = errors.New("the service is stopping")

@@ -23,6 +23,12 @@ type committer struct {
 
 	idle sync.Pool // of *entry
 
+	// Of who leads. The context is shared by the Puts of a while, since making
+	// one for each would cost as much as a Put in memory.
+	ctx    context.Context
+	cancel context.CancelFunc
+	made   time.Time
+
 	mu      sync.Mutex // guards what follows, and is not held during a Put
 	waiting []*entry
 	leading bool // somebody puts
@@ -117,14 +123,19 @@ func (c *committer) deal(batch []*entry, outcomes []inbox.Outcome, err error) {
 // store calls the inbox. The context is nobody's in particular: a request that
 // goes away takes no other's update with it.
 func (c *committer) store(updates []inbox.Update) (outcomes []inbox.Outcome, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
-	defer cancel()
+	if now := time.Now(); c.ctx == nil || now.Sub(c.made) > c.timeout/10 {
+		if c.cancel != nil {
+			c.cancel()
+		}
+		c.ctx, c.cancel = context.WithTimeout(context.Background(), c.timeout)
+		c.made = now
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fail("put updates", "", errors.Internal, fmt.Errorf("panic of type %T in the inbox", p))
 		}
 	}()
-	outcomes, err = c.inbox.Put(ctx, updates)
+	outcomes, err = c.inbox.Put(c.ctx, updates)
 	if err == nil && len(outcomes) != len(updates) {
 		err = fail("put updates", "", errors.Internal, errors.New("the inbox answered for another number of updates"))
 	}

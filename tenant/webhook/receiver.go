@@ -43,8 +43,8 @@ type Config struct {
 	MaxBody int64
 	// BodyTimeout bounds how long the body may take to come. 0 means 10 s.
 	BodyTimeout time.Duration
-	// PutTimeout bounds each Put of the inbox. 0 means 10 s. Telegram waits
-	// for an answer for 60 s.
+	// PutTimeout bounds each Put of the inbox, to that or a tenth less. 0 means
+	// 10 s. Telegram waits for an answer for 60 s.
 	PutTimeout time.Duration
 	// MaxBatch bounds how many updates are put together. 0 means 256.
 	MaxBatch int
@@ -75,16 +75,16 @@ type Config struct {
 func (c Config) withDefaults() (Config, []error) {
 	var bad []error
 	for _, f := range []struct {
-		name              string
-		value             *time.Duration
-		zero, least, most time.Duration
+		name       string
+		value      *time.Duration
+		zero, most time.Duration
 	}{
-		{"StatusFor", &c.StatusFor, 10 * time.Second, 0, 24 * time.Hour},
-		{"BodyTimeout", &c.BodyTimeout, 10 * time.Second, 0, time.Minute},
-		{"PutTimeout", &c.PutTimeout, 10 * time.Second, 0, time.Minute},
-		{"RetryAfter", &c.RetryAfter, 5 * time.Second, 0, time.Hour},
-		{"SuspendedRetryAfter", &c.SuspendedRetryAfter, 10 * time.Minute, 0, time.Hour},
-		{"ReplyWithin", &c.ReplyWithin, 0, 0, 30 * time.Second},
+		{"StatusFor", &c.StatusFor, 10 * time.Second, 24 * time.Hour},
+		{"BodyTimeout", &c.BodyTimeout, 10 * time.Second, time.Minute},
+		{"PutTimeout", &c.PutTimeout, 10 * time.Second, time.Minute},
+		{"RetryAfter", &c.RetryAfter, 5 * time.Second, time.Hour},
+		{"SuspendedRetryAfter", &c.SuspendedRetryAfter, 10 * time.Minute, time.Hour},
+		{"ReplyWithin", &c.ReplyWithin, 0, 30 * time.Second},
 	} {
 		if *f.value < 0 || *f.value > f.most {
 			bad = append(bad, fmt.Errorf("%s is not between 0 and %v", f.name, f.most))
