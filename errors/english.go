@@ -100,6 +100,7 @@ var englishTexts = [kinds]phrase{
 	NotFound:   {text: "We could not find this. Please check that it still exists, and try again."},
 	Stale:      {text: "This was changed by someone else in the meantime. Please reload it and try again."},
 	Suspended:  {text: "This bot is suspended. Please contact support to have it resumed."},
+	Unverified: {text: "Please confirm first that this bot is yours. Open the confirmation link in Telegram and press Start."},
 
 	BreakerOpen: {
 		"This is paused for a moment because the last requests failed. Please try again in a minute.",

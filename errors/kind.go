@@ -52,6 +52,9 @@ const (
 	Stale
 	// Suspended says that the tenant was suspended, by hand or by quarantine.
 	Suspended
+	// Unverified says that nobody has proved yet to own the tenant's bot, which
+	// the service wants before the bot sends.
+	Unverified
 
 	// RateLimited is Telegram's 429. RetryAfter and [Scope] tell more.
 	RateLimited
@@ -185,6 +188,7 @@ var traitsOf = [kinds]traits{
 	NotFound:     {"not_found", "not found", 404, FaultCaller, false},
 	Stale:        {"stale", "changed by somebody else meanwhile", 409, FaultCaller, true},
 	Suspended:    {"suspended", "tenant suspended", 403, FaultTenant, false},
+	Unverified:   {"unverified", "owner not verified", 403, FaultTenant, false},
 
 	RateLimited: {"rate_limited", "rate limited by Telegram", 429, FaultTenant, true},
 	Throttled:   {"throttled", "rate limited locally", 429, FaultLocal, true},

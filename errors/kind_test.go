@@ -35,6 +35,7 @@ var allKinds = []struct {
 	{errors.NotFound, "not_found", "not found", 404, errors.FaultCaller, false, "check that it still exists"},
 	{errors.Stale, "stale", "changed by somebody else meanwhile", 409, errors.FaultCaller, true, "reload"},
 	{errors.Suspended, "suspended", "tenant suspended", 403, errors.FaultTenant, false, "contact support"},
+	{errors.Unverified, "unverified", "owner not verified", 403, errors.FaultTenant, false, "press Start"},
 
 	{errors.RateLimited, "rate_limited", "rate limited by Telegram", 429, errors.FaultTenant, true, "wait a moment"},
 	{errors.Throttled, "throttled", "rate limited locally", 429, errors.FaultLocal, true, "wait a moment"},

@@ -50,6 +50,10 @@ type Call struct {
 	repeatable bool // the caller says so
 }
 
+// BotID returns the id of the bot that makes the call, which is the public part
+// of its token.
+func (c *Call) BotID() int64 { return c.token.ID() }
+
 // Rewindable reports whether the call's body can be sent more than once. It is
 // false for an upload from a reader that can't seek: the first attempt eats it.
 func (c *Call) Rewindable() bool { return c.body.rewindable() }
