@@ -19,8 +19,8 @@ type ManagerConfig struct {
 	// stored and the bot evicted.
 	OnQuarantine func(ctx context.Context, r Record, err error)
 	// Health is told who is suspended, quarantined, active again or gone, after
-	// it was stored, such as a health.Monitor. With it, call [Manager.Start]:
-	// that tells it what was so before. Nil tells nobody.
+	// it was stored, such as a health.Monitor. Of tenants that are stored
+	// already it is told by [Manager.Start]. Nil tells nobody.
 	Health Health
 	// Forget hear of tenants that were removed, such as a usage.Recorder, so
 	// that whoever gets the id next does not get what was counted.
