@@ -19,8 +19,9 @@
 //
 // A [Monitor] counts the outcomes of calls and makes of them a [Status]. A
 // tenant becomes worse at once and better by degrees, so that its status does
-// not flap; silence makes it neither. Package session has the observer that
-// reports every call, and a [Prober] asks after the bots that make none.
+// not flap; silence makes it neither. Package session's Guard reports every
+// call and the circuit breakers, package tenant's Manager who is suspended, and
+// a [Prober] asks after the bots that make no call.
 //
 // What counts against a bot is a failure of its token, of Telegram or of the
 // way to it. A user who blocked the bot, or a bad parameter, is an answer and

@@ -58,6 +58,7 @@ type Monitor struct {
 	most       int64
 	tenants    atomic.Int64
 	untracked  atomic.Uint64
+	platform   atomic.Uint32 // the platform's Breaker
 	byStatus   [statuses]atomic.Int64
 	alerts     *alerts // nil where nobody is told
 	saver      *saver  // nil where nothing is stored
@@ -276,8 +277,15 @@ func (m *Monitor) Update(tenant string, at time.Time) {
 
 // SetBreaker notes the state of the tenant's circuit breaker.
 func (m *Monitor) SetBreaker(tenant string, b Breaker) {
+	if b == BreakerClosed && !m.knows(tenant) {
+		return // the breaker of a tenant that is gone is closed at some time too
+	}
 	m.with(tenant, func(_ *shard, s *state) { s.breaker = b })
 }
+
+// SetPlatformBreaker notes the state of the circuit breaker of all tenants
+// together, which [Fleet] shows.
+func (m *Monitor) SetPlatformBreaker(b Breaker) { m.platform.Store(uint32(b)) }
 
 // SetWebhook notes what getWebhookInfo says of the tenant's bot. An answer that
 // is older than the last one is left out.

@@ -509,3 +509,33 @@ func TestNamesOfStatesReadBack(t *testing.T) {
 	assert.Error(t, s.UnmarshalText([]byte("fine")))
 	assert.Equal(t, "Status(9)", health.Status(9).String())
 }
+
+func TestWhatIsSaidTwiceDecidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := health.NewMemoryStore()
+		m, err := health.New(health.Config{Store: store})
+		require.NoError(t, err)
+		require.NoError(t, m.Start(t.Context()))
+		start := time.Now()
+		m.Suspend("shop", "unpaid")
+		time.Sleep(time.Hour)
+		m.Suspend("shop", "unpaid")
+		require.NoError(t, m.Stop(t.Context()))
+		all, err := store.Load(t.Context(), "", 0)
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		assert.Equal(t, start.UTC(), all[0].Suspension.At)
+		m.Quarantine("shop", "unpaid")
+		assert.Contains(t, get(t, m, "shop").Reason, "quarantined")
+	})
+}
+
+func TestABreakerThatClosesMakesNobodyKnown(t *testing.T) {
+	m, err := health.New(health.Config{})
+	require.NoError(t, err)
+	m.SetBreaker("gone", health.BreakerClosed)
+	_, found := m.Get("gone")
+	assert.False(t, found)
+	m.Resume("new")
+	assert.Equal(t, health.Healthy, get(t, m, "new").Status)
+}

@@ -207,6 +207,8 @@ type Fleet struct {
 	Window Rate `json:"window"`
 	// Latency is how long calls take, other than long polls.
 	Latency Latency `json:"latency"`
+	// Breaker is the state of the circuit breaker of all tenants together.
+	Breaker Breaker `json:"platform_breaker"`
 	// Untracked is how many outcomes were of tenants for which there was no
 	// room.
 	Untracked uint64 `json:"untracked_requests"`
@@ -222,6 +224,7 @@ func (m *Monitor) Fleet() Fleet {
 		Degraded:  int(m.byStatus[Degraded].Load()),
 		Unhealthy: int(m.byStatus[Unhealthy].Load()),
 		Suspended: int(m.byStatus[Suspended].Load()),
+		Breaker:   Breaker(m.platform.Load()),
 		Untracked: m.untracked.Load(),
 	}
 	var window tally[uint32]

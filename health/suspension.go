@@ -32,18 +32,22 @@ func (m *Monitor) Quarantine(tenant, reason string) {
 
 // Resume ends a suspension or quarantine. The tenant begins anew: healthy, and
 // with nothing held against it, since what failed was with the old token or
-// for the old reason.
+// for the old reason. One that is not suspended stays as it is; one that is not
+// known yet is from now on, as healthy.
 func (m *Monitor) Resume(tenant string) { m.decide(tenant, Suspension{}) }
 
 func (m *Monitor) decide(tenant string, d Suspension) {
 	now := m.now()
 	d.At = m.wall(now).UTC()
 	m.with(tenant, func(sh *shard, s *state) {
-		if !d.Suspended {
-			if s.suspended() == nil {
+		switch last := s.suspended(); {
+		case !d.Suspended:
+			if last == nil {
 				return
 			}
 			s.forgive()
+		case last != nil && last.Quarantine == d.Quarantine && last.Reason == d.Reason:
+			return // whoever repeats it, such as after a restart, decides nothing new
 		}
 		s.more().suspension, s.dirty = &d, true
 		m.settle(sh, tenant, s, now)

@@ -18,6 +18,13 @@ type ManagerConfig struct {
 	// the goroutine of the call that met the 401, after the record was
 	// stored and the bot evicted.
 	OnQuarantine func(ctx context.Context, r Record, err error)
+	// Health is told who is suspended, quarantined, active again or gone, after
+	// it was stored, such as a health.Monitor. Of tenants that are stored
+	// already it is told by [Manager.Start]. Nil tells nobody.
+	Health Health
+	// Forget hear of tenants that were removed, such as a usage.Recorder, so
+	// that whoever gets the id next does not get what was counted.
+	Forget []Forgetter
 	// Logger hears of every change. Nil discards.
 	Logger *slog.Logger
 }
@@ -33,12 +40,13 @@ type ManagerConfig struct {
 // change was made: what is so already is not changed and not logged a second
 // time. Only Remove then says [errors.NotFound].
 type Manager struct {
-	session *session.Session
-	store   Store
-	pool    *Pool
-	cfg     ManagerConfig
-	log     *slog.Logger
-	watcher watcher
+	session  *session.Session
+	store    Store
+	pool     *Pool
+	cfg      ManagerConfig
+	log      *slog.Logger
+	watcher  watcher
+	standing standing
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -48,6 +56,7 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.standing = newStanding(cfg, m.log)
 	quarantine := m.quarantine
 	p.quarantine.Store(&quarantine)
 	return m
@@ -93,6 +102,7 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 		o(&r)
 	}
 	r.CreatedAt = r.UpdatedAt
+	defer m.standing.begin(id)()
 	stored, err := m.store.Put(ctx, r, entry(ctx, ActionRegister, ""))
 	if errors.Is(err, errors.Exists) { // somebody else was quicker
 		old, found, err := m.registered(ctx, id, t)
@@ -168,6 +178,7 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	if err != nil {
 		return Record{}, err
 	}
+	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
 		if r.BotID != t.ID() {
 			return false, fail("rotate token", id, errors.WrongBot, nil)
@@ -219,6 +230,7 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 // later reason.
 func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
 	reason = clean(reason, maxDetail)
+	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionSuspend, reason, func(r *Record) (bool, error) {
 		if r.Status == Suspended && r.Reason == reason {
 			return false, nil
@@ -232,6 +244,7 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 	if !changed {
 		// It may have been stored by a call that failed before it came here.
 		m.pool.evict(id, true)
+		_ = m.standing.tell(ctx, id, newsOf(r))
 		return r, nil
 	}
 	m.changed(ctx, "tenant suspended", r, true)
@@ -255,6 +268,7 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 			return Record{}, err
 		}
 	}
+	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionResume, "", func(r *Record) (bool, error) {
 		if r.Status == Active {
 			return false, nil
@@ -265,6 +279,9 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 		r.Status, r.Reason = Active, ""
 		return true, nil
 	})
+	if err == nil && !changed {
+		_ = m.standing.tell(ctx, id, newsOf(r)) // as in Suspend
+	}
 	if err != nil || !changed {
 		return r, err
 	}
@@ -272,20 +289,31 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 	return r, nil
 }
 
-// Remove forgets a tenant. Contexts of leases that are out end. Removing one
-// that is not there is [errors.NotFound]. Telegram is told nothing: the bot
-// stays its owner's.
+// Remove forgets a tenant, and lets Health and Forget of [ManagerConfig] do so
+// too. Contexts of leases that are out end. Removing one that is not there is
+// [errors.NotFound]. Telegram is told nothing: the bot stays its owner's.
+//
+// An error of Health or Forget comes after the tenant was removed. Removing it
+// again lets them try again, and is NotFound once they have done it.
 func (m *Manager) Remove(ctx context.Context, id string) error {
+	defer m.standing.begin(id)()
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
+		if errors.Is(err, errors.NotFound) && checkID(id) == nil {
+			if err := m.absent(ctx, id); err != nil {
+				return err
+			}
+		}
 		if err != nil {
 			return err
 		}
 		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
-			m.changed(ctx, "tenant removed", r, true)
+			m.evicted(ctx, "tenant removed", r, true)
 			_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
-			return nil
+			gone := newsOf(r)
+			gone.gone = true
+			return m.standing.tell(ctx, id, gone)
 		}
 		if !errors.Is(err, errors.Stale) {
 			m.doubtful(id, err)
@@ -385,6 +413,12 @@ func (m *Manager) doubtful(id string, err error) {
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
+	m.evicted(ctx, what, r, abort)
+	_ = m.standing.tell(ctx, r.ID, newsOf(r))
+}
+
+// evicted makes a stored change known to the pool.
+func (m *Manager) evicted(ctx context.Context, what string, r Record, abort bool) {
 	m.pool.evict(r.ID, abort)
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
@@ -394,6 +428,7 @@ func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool
 // is not used anyway.
 func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
 	const reason = "Telegram no longer accepts the token"
+	defer m.standing.begin(t.ID())()
 	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", func(r *Record) (bool, error) {
 		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
 			return false, nil

@@ -24,7 +24,11 @@ type watcher struct {
 // then asked again, less and less often. The work ends with ctx or with
 // [Manager.Stop]. Starting what runs is an error.
 //
-// A service of one process does not need it.
+// It also tells Health of [ManagerConfig] how all tenants stand that are stored
+// already. If that has a method Ready() error, as health.Monitor does, it is
+// told once Ready returns nil.
+//
+// A service of one process and without Health does not need it.
 func (m *Manager) Start(ctx context.Context) error {
 	m.watcher.mu.Lock()
 	defer m.watcher.mu.Unlock()
@@ -38,9 +42,14 @@ func (m *Manager) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	m.watcher.cancel, m.watcher.done = cancel, done
+	var work sync.WaitGroup
+	work.Go(func() { m.follow(ctx) })
+	if m.standing.health != nil {
+		work.Go(func() { m.tellAll(ctx) })
+	}
 	go func() {
 		defer close(done)
-		m.follow(ctx)
+		work.Wait()
 	}()
 	return nil
 }
@@ -70,6 +79,7 @@ func (m *Manager) follow(ctx context.Context) {
 		err := m.store.Watch(ctx, func(c Change) {
 			wait = firstRewatch
 			if c == (Change{}) {
+				m.standing.miss()
 				m.pool.loader.dropAll()
 				m.recheck(ctx, m.pool.core.Keys())
 			} else {
@@ -120,16 +130,82 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 		m.pool.loader.drop(c.ID)
 		m.recheck(ctx, []string{c.ID})
 	}
-	if c.Version == 0 {
+	switch {
+	case c.Version == 0:
 		m.forget(ctx, c.ID)
+	case m.standing.health != nil && (c.Status != Active || m.standing.doubted(c.ID)):
+		m.look(ctx, c.ID)
 	}
 }
 
-// forget takes the limits of a tenant that was removed, unless it is back.
+// forget takes the limits of a tenant that was removed, and lets others forget
+// it, unless it is back.
 func (m *Manager) forget(ctx context.Context, id string) {
+	defer m.standing.begin(id)()
 	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
 		_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+		_ = m.absent(ctx, id)                  // which is logged
 	}
+}
+
+// absent lets others forget a tenant that is not stored, and tells them if it is
+// there again by then.
+func (m *Manager) absent(ctx context.Context, id string) error {
+	if m.standing.silent() {
+		return nil
+	}
+	err := m.standing.tell(ctx, id, news{gone: true, guess: true})
+	m.look(ctx, id)
+	return err
+}
+
+// look reads a tenant and tells how it stands.
+func (m *Manager) look(ctx context.Context, id string) {
+	defer m.standing.begin(id)()
+	r, err := m.store.Get(ctx, id)
+	switch {
+	case err == nil:
+		_ = m.standing.tell(ctx, id, newsOf(r))
+	case !errors.Is(err, errors.NotFound) && ctx.Err() == nil:
+		m.log.WarnContext(ctx, "tenant can't be read for now", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+		m.standing.miss()
+	}
+}
+
+// tellAll tells how all tenants stand whenever changes may have been missed.
+func (m *Manager) tellAll(ctx context.Context) {
+	ready := func() bool { return true }
+	if h, ok := m.standing.health.(interface{ Ready() error }); ok {
+		// What it loads later would be taken for the later word.
+		ready = func() bool { return h.Ready() == nil }
+	}
+	for {
+		select {
+		case <-m.standing.missed:
+		case <-ctx.Done():
+			return
+		}
+		for wait := firstRewatch; !ready() || !m.walk(ctx); wait = min(2*wait, maxRewatch) {
+			if !pause(ctx, wait) {
+				return
+			}
+		}
+	}
+}
+
+// walk reads all tenants, tells how they stand, and reports whether it could.
+func (m *Manager) walk(ctx context.Context) bool {
+	defer m.standing.beginAll()()
+	for r, err := range m.List(ctx, Filter{Limit: maxBatch}) {
+		if err != nil {
+			if ctx.Err() == nil {
+				m.log.WarnContext(ctx, "tenants can't be read for now", slog.String("error", session.Redact(err.Error())))
+			}
+			return false
+		}
+		_ = m.standing.tell(ctx, r.ID, newsOf(r))
+	}
+	return true
 }
 
 // recheck compares what is open with what is stored.

@@ -13,10 +13,19 @@
 // keys in the environment variable TGFLEET_KEYS or the file -keys; without
 // either, a file beside the database is made, which is for trying things out.
 //
-// GET /status on -listen tells how it is, and POST /api/bots registers a bot,
-// five times a minute for each client at most:
+// POST /api/bots on -listen registers a bot, five times a minute for each client
+// at most; the rest tells how the service, the fleet and each bot are:
 //
 //	curl -d '{"id":"customer-7","token":"123456:..."}' http://127.0.0.1:8080/api/bots
+//	curl http://127.0.0.1:8080/status
+//	curl http://127.0.0.1:8080/healthz
+//	curl http://127.0.0.1:8080/readyz
+//	curl http://127.0.0.1:8080/api/health
+//	curl http://127.0.0.1:8080/api/bots/tenant-0001/health
+//	curl 'http://127.0.0.1:8080/api/bots/tenant-0001/analytics?days=7'
+//	curl -H 'Accept: text/csv' 'http://127.0.0.1:8080/api/bots/tenant-0001/analytics?days=7'
+//
+// Bots that get worse or better are in the log, as alerts.
 package main
 
 import (
@@ -61,7 +70,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.demo, "demo", false, "run against a fake Telegram inside this process")
 	flags.IntVar(&o.tenants, "tenants", 100, "with -demo: how many tenants")
 	flags.DurationVar(&o.length, "for", 0, "end after this long, such as 10s; 0 runs until interrupted")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the status page and of POST /api/bots; empty for none")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the web pages; empty for none")
 	flags.StringVar(&o.tokens, "tokens", "", "file of tokens, a line each")
 	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
 	flags.StringVar(&o.db, "db", "", "database of the tenants: a file or postgres://...; empty for a file that is removed at the end")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,10 +17,28 @@ import (
 	"github.com/tgfleet/tgfleet/session/bottest"
 )
 
+// syncLog is a log that is read while others write.
+type syncLog struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *syncLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *syncLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	srv := bottest.New(bottest.Config{})
 	defer srv.Close()
-	var log strings.Builder
+	var log syncLog
 	f, err := newFleet(context.Background(), options{}, session.Config{Transport: srv.Transport()}, session.LimitConfig{ColdStarts: []ratelimit.Limit{}},
 		slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
@@ -28,7 +47,8 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { stopWeb(); stop(); f.close(ctx) }()
 	_, url, _ := strings.Cut(log.String(), "url=")
-	url = strings.TrimSuffix(strings.TrimSpace(url), "/status") + "/api/bots"
+	url, _, _ = strings.Cut(url, "/status")
+	url += "/api/bots"
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	post := func(body string) (int, string, http.Header) {
 		r, err := client.Post(url, "application/json", strings.NewReader(body))

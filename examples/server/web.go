@@ -13,19 +13,12 @@ import (
 	"github.com/tgfleet/tgfleet/ratelimit/httplimit"
 )
 
-// serveWeb serves the status page and the registration of bots, and returns
-// what stops it. The bots that are registered run until ctx ends. A real
-// service asks first who it is that registers.
+// serveWeb serves the handler's pages, and returns what stops it.
 func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
-	limiter, err := httplimit.New(httplimit.Config{
-		Routes: []httplimit.Route{{Pattern: "POST /api/bots", Limit: ratelimit.Per(5, time.Minute)}},
-		Refuse: func(w http.ResponseWriter, r *http.Request, refusal httplimit.Refusal) {
-			errors.WriteProblem(w, r, &errors.Error{Kind: errors.Throttled, RetryAfter: refusal.RetryAfter})
-		},
-	})
+	handler, err := f.handler(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -33,17 +26,14 @@ func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err 
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", f.serveStatus)
-	mux.HandleFunc("POST /api/bots", func(w http.ResponseWriter, r *http.Request) { f.serveRegister(ctx, w, r) })
 	var handlers sync.WaitGroup // Close does not wait for them
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	server := &http.Server{
-		Handler: limiter.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			handlers.Add(1)
 			defer handlers.Done()
-			mux.ServeHTTP(w, r)
-		})),
+			handler.ServeHTTP(w, r)
+		}),
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -67,6 +57,26 @@ func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err 
 		<-done
 		handlers.Wait()
 	}, nil
+}
+
+// handler has the status page, the registration of bots and the pages on
+// health. The bots that are registered run until ctx ends. A real service asks
+// first who it is that registers.
+func (f *fleet) handler(ctx context.Context) (http.Handler, error) {
+	limiter, err := httplimit.New(httplimit.Config{
+		Routes: []httplimit.Route{{Pattern: "POST /api/bots", Limit: ratelimit.Per(5, time.Minute)}},
+		Refuse: func(w http.ResponseWriter, r *http.Request, refusal httplimit.Refusal) {
+			errors.WriteProblem(w, r, &errors.Error{Kind: errors.Throttled, RetryAfter: refusal.RetryAfter})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", f.serveStatus)
+	mux.HandleFunc("POST /api/bots", func(w http.ResponseWriter, r *http.Request) { f.serveRegister(ctx, w, r) })
+	f.handleHealth(mux)
+	return limiter.Handler(mux), nil
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

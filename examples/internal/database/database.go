@@ -10,16 +10,27 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/pgstore"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 	"github.com/tgfleet/tgfleet/tenant/sqlitestore"
 )
 
-// DB is an open store of tenants.
+// DB is an open database: the store of tenants, and those of how their bots do
+// and of what they have done.
 type DB struct {
 	Tenants tenant.Store
+	Health  health.Store
+	Usage   usage.Store
 	Close   func() error
+}
+
+// with joins a database's stores. Those of health and usage are in memory, for
+// either kind of database, and end with the process.
+func with(tenants tenant.Store, close func() error) DB {
+	return DB{Tenants: tenants, Health: health.NewMemoryStore(), Usage: usage.NewMemoryStore(), Close: close}
 }
 
 // KeysVariable is the environment variable that keys are read from.
@@ -42,13 +53,13 @@ func Open(ctx context.Context, where, keys string) (DB, error) {
 		if err != nil {
 			return DB{}, err
 		}
-		return DB{db.Tenants(), db.Close}, nil
+		return with(db.Tenants(), db.Close), nil
 	}
 	db, err := sqlitestore.Open(ctx, where, sqlitestore.Config{Keys: ring})
 	if err != nil {
 		return DB{}, err
 	}
-	return DB{db.Tenants(), db.Close}, nil
+	return with(db.Tenants(), db.Close), nil
 }
 
 // IsPostgres reports whether a -db flag names a PostgreSQL.
