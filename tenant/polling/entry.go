@@ -49,6 +49,15 @@ var (
 	errLost    = errors.New("the lease ended or another process has it")
 )
 
+// atRest tells those who wait for it that nothing happens to the entry. The
+// supervisor's lock is held.
+func (e *entry) atRest() {
+	if e.end != nil {
+		close(e.end)
+		e.end = nil
+	}
+}
+
 // change sets the state. The supervisor's lock is held.
 func (e *entry) change(to State, now time.Time) {
 	if e.status.State != to {

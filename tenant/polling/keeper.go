@@ -215,10 +215,7 @@ func (s *Supervisor) settle(e *entry, now, next time.Time, release bool) {
 		return
 	}
 	e.busy = resting
-	if e.end != nil {
-		close(e.end)
-		e.end = nil
-	}
+	e.atRest()
 	switch {
 	case !e.wanted:
 		delete(s.entries, e.id)
@@ -237,6 +234,9 @@ func (s *Supervisor) settle(e *entry, now, next time.Time, release bool) {
 
 // start begins the loop of an entry whose lease is ours. The lock is held.
 func (k *keeper) start(e *entry, until, now time.Time) {
+	// Who removed it while its lease was asked for, and before it was added
+	// again, waits for the end of what never began.
+	e.atRest()
 	ctx, cancel := context.WithCancelCause(k.ctx)
 	e.busy, e.until, e.cancel, e.slot = looping, until, cancel, true
 	k.Supervisor.loops++

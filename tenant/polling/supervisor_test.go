@@ -150,6 +150,40 @@ func TestATenantThatIsAddedWhileItIsRemovedIsPolledByOneLoop(t *testing.T) {
 	})
 }
 
+func TestRemoveReturnsAlthoughTheTenantIsAddedAgainMeanwhile(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		s.register("shop")
+		slow := &slowLeases{Leases: polling.NewMemoryLeases()}
+		p := s.supervisor(polling.Config{Leases: slow})
+		defer stop(t, p)
+		for _, wait := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second} {
+			p.Add("shop")
+			time.Sleep(wait) // its lease is asked for, it starts, it is polled
+			done := make(chan error, 1)
+			go func() { done <- p.Remove(bg, "shop") }()
+			synctest.Wait()
+			p.Add("shop")
+			time.Sleep(time.Minute)
+			select {
+			case err := <-done:
+				require.NoError(t, err)
+			default:
+				t.Fatal("Remove still waits")
+			}
+			require.Equal(t, polling.Polling, state(t, p, "shop"))
+			require.NoError(t, p.Remove(bg, "shop"))
+		}
+	})
+}
+
+// slowLeases take two seconds.
+type slowLeases struct{ polling.Leases }
+
+func (l slowLeases) Acquire(ctx context.Context, owner string, tenants []string, ttl time.Duration) ([]string, error) {
+	time.Sleep(2 * time.Second)
+	return l.Leases.Acquire(ctx, owner, tenants, ttl)
+}
+
 func TestAHandOverToAWebhookLosesNothing(t *testing.T) {
 	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
 		bot := s.register("shop")
