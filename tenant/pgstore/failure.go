@@ -55,7 +55,8 @@ func kindOf(e *pgconn.PgError) errors.Kind {
 		}
 	case "57014": // query_canceled: the server's statement_timeout, since ctx has not ended
 		return errors.Timeout
-	case "25006", "55P03": // read_only_sql_transaction (a standby), lock_not_available
+	case "25006", "55P03", // read_only_sql_transaction (a standby), lock_not_available
+		"25P03", "25P04": // idle_in_transaction_session_timeout, transaction_timeout
 		return errors.StoreUnavailable
 	}
 	switch e.Code[:min(2, len(e.Code))] {
@@ -97,5 +98,11 @@ func (db *DB) change(ctx context.Context, f func() error) error {
 // shutdown reports that the server ended the connection.
 func shutdown(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "57P01" || e.Code == "57P02" || e.Code == "57P03")
+	switch {
+	case !ok:
+		return false
+	case e.Code == "57P01", e.Code == "57P02", e.Code == "57P03", e.Code == "25P03":
+		return true
+	}
+	return false
 }
