@@ -33,8 +33,12 @@ type DB struct {
 	cfg  Config
 	pool *pgxpool.Pool
 	own  bool
+	idle time.Duration // idleLimit, but for tests
 
+	flushes *flushes
 	tenants *Tenants
+	health  *Health
+	usage   *Usage
 }
 
 // lateness is how long after the end of its context an operation ends. pgx by
@@ -98,16 +102,22 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 	if len(bad) > 0 {
 		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
 	}
-	db := &DB{cfg: cfg, pool: pool}
+	db := &DB{cfg: cfg, pool: pool, idle: idleLimit}
 	if err := db.migrate(ctx); err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
-	db.tenants = newTenants(db)
+	db.flushes, db.tenants, db.health, db.usage = newFlushes(db), newTenants(db), newHealth(db), newUsage(db)
 	return db, nil
 }
 
 // Tenants returns the store of tenants.
 func (db *DB) Tenants() *Tenants { return db.tenants }
+
+// Health returns the store of what a [health.Monitor] knows.
+func (db *DB) Health() *Health { return db.health }
+
+// Usage returns the store of what a [usage.Recorder] counts.
+func (db *DB) Usage() *Usage { return db.usage }
 
 // Close closes the pool that [Open] made; what is under way ends first. After
 // [New] it does nothing.

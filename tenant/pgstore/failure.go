@@ -25,7 +25,7 @@ func failure(ctx context.Context, op, id string, err error) error {
 		return sqlstore.Fail(op, id, kindOf(e), err)
 	case errors.Is(err, puddle.ErrClosedPool):
 		return sqlstore.Fail(op, id, errors.Closed, err)
-	case broken(err):
+	case broken(err), errors.Is(err, errContended):
 		return sqlstore.Fail(op, id, errors.StoreUnavailable, err)
 	default:
 		return sqlstore.Fail(op, id, errors.Internal, err)
@@ -55,7 +55,8 @@ func kindOf(e *pgconn.PgError) errors.Kind {
 		}
 	case "57014": // query_canceled: the server's statement_timeout, since ctx has not ended
 		return errors.Timeout
-	case "25006", "55P03": // read_only_sql_transaction (a standby), lock_not_available
+	case "25006", "55P03", // read_only_sql_transaction (a standby), lock_not_available
+		"25P03", "25P04": // idle_in_transaction_session_timeout, transaction_timeout
 		return errors.StoreUnavailable
 	}
 	switch e.Code[:min(2, len(e.Code))] {
@@ -73,7 +74,8 @@ func kindOf(e *pgconn.PgError) errors.Kind {
 // several connections of the pool may be dead.
 const readTries = 4
 
-// read repeats a read whose connection broke, on another one.
+// read repeats a read whose connection broke, on another one; or a change that
+// may be made twice.
 func (db *DB) read(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
@@ -96,5 +98,11 @@ func (db *DB) change(ctx context.Context, f func() error) error {
 // shutdown reports that the server ended the connection.
 func shutdown(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "57P01" || e.Code == "57P02" || e.Code == "57P03")
+	switch {
+	case !ok:
+		return false
+	case e.Code == "57P01", e.Code == "57P02", e.Code == "57P03", e.Code == "25P03":
+		return true
+	}
+	return false
 }

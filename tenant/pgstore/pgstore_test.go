@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/pgstore"
 	"github.com/tgfleet/tgfleet/tenant/seal"
@@ -51,8 +53,10 @@ func TestStore(t *testing.T) {
 			p := o.places[s]
 			return o.open(t, p.url, p.url, p.schema, keys)
 		},
-		Rows: func(s tenant.Store) seal.Rows { return o.places[s].db },
-		Dump: func(t *testing.T, s tenant.Store) []byte { return dump(t, url, o.places[s].schema) },
+		Rows:   func(s tenant.Store) seal.Rows { return o.places[s].db },
+		Health: func(s tenant.Store) health.Store { return o.places[s].db.Health() },
+		Usage:  func(s tenant.Store) usage.Store { return o.places[s].db.Usage() },
+		Dump:   func(t *testing.T, s tenant.Store) []byte { return dump(t, url, o.places[s].schema) },
 		Faults: []storetest.Fault{
 			{Name: "connections are cut in mid-transaction", Open: func(t *testing.T, keys *seal.Ring) (tenant.Store, func() func()) {
 				p := newProxy(t, url)
@@ -166,7 +170,7 @@ func dump(t *testing.T, url, schema string) []byte {
 	require.NoError(t, err)
 	defer conn.Close(ctx)
 	var all []byte
-	for _, table := range []string{"tenants", "log", "migrations"} {
+	for _, table := range []string{"tenants", "log", "migrations", "flushes", "health", "rollups"} {
 		rows, err := conn.Query(ctx, "SELECT t::text FROM "+schema+"."+table+" t")
 		require.NoError(t, err)
 		texts, err := pgx.CollectRows(rows, pgx.RowTo[string])

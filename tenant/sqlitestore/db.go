@@ -43,7 +43,10 @@ type DB struct {
 	write *sql.DB // of one connection, since SQLite has one writer
 	read  *sql.DB // the same as write for a database in memory
 
+	flushes *flushes
 	tenants *Tenants
+	health  *Health
+	usage   *Usage
 }
 
 // Open opens the database in the file of that path, [Memory] for one that is
@@ -112,8 +115,35 @@ func (db *DB) open(ctx context.Context, path string) error {
 	} else if err := migrate(ctx, db.write, false); err != nil {
 		return err
 	}
-	db.tenants, err = newTenants(ctx, db)
+	if db.flushes, err = newFlushes(ctx, db); err != nil {
+		return err
+	}
+	if db.tenants, err = newTenants(ctx, db); err != nil {
+		return err
+	}
+	if db.health, err = newHealth(ctx, db); err != nil {
+		return err
+	}
+	db.usage, err = newUsage(ctx, db)
 	return err
+}
+
+// prepared is a statement that is compiled once, since compiling one takes
+// longer than running it.
+type prepared struct {
+	stmt **sql.Stmt
+	db   *sql.DB
+	text string
+}
+
+func prepare(ctx context.Context, all []prepared) error {
+	for _, p := range all {
+		var err error
+		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // connect returns connections to the file. What it returns connects when it is
@@ -153,6 +183,12 @@ func connect(path string, cfg Config, n int, lock string) (*sql.DB, error) {
 
 // Tenants returns the store of tenants.
 func (db *DB) Tenants() *Tenants { return db.tenants }
+
+// Health returns the store of what a [health.Monitor] knows.
+func (db *DB) Health() *Health { return db.health }
+
+// Usage returns the store of what a [usage.Recorder] counts.
+func (db *DB) Usage() *Usage { return db.usage }
 
 // Close closes the database. What is under way ends first; what comes later
 // fails.

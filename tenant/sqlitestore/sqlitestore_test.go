@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 	"github.com/tgfleet/tgfleet/tenant/sqlitestore"
@@ -57,9 +59,11 @@ func newFile(t *testing.T) string { return filepath.Join(t.TempDir(), "fleet.db"
 func TestStore(t *testing.T) {
 	o := &opened{path: map[tenant.Store]string{}, db: map[tenant.Store]*sqlitestore.DB{}}
 	storetest.Run(t, storetest.Harness{
-		Open:  func(t *testing.T, keys *seal.Ring) tenant.Store { return o.open(t, newFile(t), keys) },
-		Again: func(t *testing.T, s tenant.Store, keys *seal.Ring) tenant.Store { return o.open(t, o.path[s], keys) },
-		Rows:  func(s tenant.Store) seal.Rows { return o.db[s] },
+		Open:   func(t *testing.T, keys *seal.Ring) tenant.Store { return o.open(t, newFile(t), keys) },
+		Again:  func(t *testing.T, s tenant.Store, keys *seal.Ring) tenant.Store { return o.open(t, o.path[s], keys) },
+		Rows:   func(s tenant.Store) seal.Rows { return o.db[s] },
+		Health: func(s tenant.Store) health.Store { return o.db[s].Health() },
+		Usage:  func(s tenant.Store) usage.Store { return o.db[s].Usage() },
 		Dump: func(t *testing.T, s tenant.Store) (all []byte) {
 			files, err := filepath.Glob(o.path[s] + "*")
 			require.NoError(t, err)
@@ -99,7 +103,7 @@ func TestStore(t *testing.T) {
 				require.NoError(t, err)
 				t.Cleanup(func() { require.NoError(t, db.Close()) })
 				o.mu.Lock()
-				o.path[db.Tenants()] = path
+				o.path[db.Tenants()], o.db[db.Tenants()] = path, db
 				o.mu.Unlock()
 				return db.Tenants(), func() func() {
 					other, err := sql.Open("sqlite", path+"?_txlock=exclusive&_pragma=busy_timeout(5000)")
@@ -157,8 +161,11 @@ func TestAWALThatFillsTheDiskIsEmptied(t *testing.T) {
 }
 
 func TestStoreInMemory(t *testing.T) {
+	o := &opened{path: map[tenant.Store]string{}, db: map[tenant.Store]*sqlitestore.DB{}}
 	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T, keys *seal.Ring) tenant.Store { return open(t, sqlitestore.Memory, keys).Tenants() },
+		Open:   func(t *testing.T, keys *seal.Ring) tenant.Store { return o.open(t, sqlitestore.Memory, keys) },
+		Health: func(s tenant.Store) health.Store { return o.db[s].Health() },
+		Usage:  func(s tenant.Store) usage.Store { return o.db[s].Usage() },
 	})
 }
 

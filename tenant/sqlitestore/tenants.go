@@ -13,9 +13,7 @@ import (
 
 // Tenants is a [tenant.Store]. Take it from [DB.Tenants].
 type Tenants struct {
-	db *DB
-
-	// Prepared once, since compiling one takes longer than running it.
+	db                                  *DB
 	get, getMany, byBot, list, log      *sql.Stmt
 	insert, update, remove, version     *sql.Stmt
 	addEntry, setHealth, changes, where *sql.Stmt
@@ -28,11 +26,7 @@ const columns = "id, bot_id, username, name, token, status, reason, health, limi
 
 func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 	s := &Tenants{db: db}
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		db   *sql.DB
-		text string
-	}{
+	return s, prepare(ctx, []prepared{
 		{&s.get, db.read, "SELECT " + columns + " FROM tenants WHERE id = ?"},
 		{&s.getMany, db.read, "SELECT " + columns + " FROM tenants WHERE id IN (SELECT value FROM json_each(?))"},
 		{&s.byBot, db.read, "SELECT " + columns + " FROM tenants WHERE bot_id = ?"},
@@ -58,13 +52,7 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 		{&s.changes, db.read, "SELECT seq, id, version, status FROM tenant_changes WHERE seq > ? ORDER BY seq LIMIT 500"},
 		{&s.sealed, db.read, "SELECT id, token FROM tenants WHERE id > ? AND token_key <> ? ORDER BY id LIMIT ?"},
 		{&s.replace, db.write, "UPDATE tenants SET token = ?1, token_key = ?2 WHERE id = ?3 AND token = ?4"},
-	} {
-		var err error
-		if *p.stmt, err = p.db.PrepareContext(ctx, p.text); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	})
 }
 
 // Get implements [tenant.Store].

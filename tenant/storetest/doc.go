@@ -1,5 +1,6 @@
-// Package storetest tests that a [tenant.Store] keeps its contract. The stores
-// of this repository run it, and so should yours:
+// Package storetest tests that a [tenant.Store] keeps its contract, and the
+// stores of health and usage beside it theirs. The stores of this repository run
+// it, and so should yours:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, storetest.Harness{
@@ -16,8 +17,9 @@
 // How much of the [Harness] to give. Open alone tests one process and its
 // memory. With Again the suite tests what several processes do to each other,
 // with Dump that no secret is stored in the clear, with Rows that keys can be
-// rotated, and with Faults that a change is whole or not there when the disk is
-// full or the connection breaks.
+// rotated, with Health and Usage what else the database keeps, and with Faults
+// that a change is whole or not there when the disk is full or the connection
+// breaks.
 //
 // # What it does not do
 //

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/seal"
@@ -26,6 +28,11 @@ type Harness struct {
 	// Dump returns all that s has stored, as a thief would find it: the bytes
 	// of its files, or a dump of its database.
 	Dump func(t *testing.T, s tenant.Store) []byte
+	// Health and Usage return the stores of health and usage over the database
+	// of s, to be tested with it: by packages healthtest and usagetest, and with
+	// Again and Faults by what replicas and faults do to them.
+	Health func(s tenant.Store) health.Store
+	Usage  func(s tenant.Store) usage.Store
 	// Faults are what the store is to survive.
 	Faults []Fault
 }
@@ -57,8 +64,23 @@ func Run(t *testing.T, h Harness) {
 	if h.Dump != nil {
 		t.Run("secrets", s.secrets)
 	}
+	if h.Health != nil {
+		t.Run("health", s.health)
+		t.Run("odd health", s.oddHealth)
+	}
+	if h.Usage != nil {
+		t.Run("usage", s.usage)
+		t.Run("odd usage", s.oddUsage)
+	}
+	both := h.Health != nil && h.Usage != nil
+	if both && h.Again != nil {
+		t.Run("flushes", s.flushes)
+	}
 	for _, f := range h.Faults {
 		t.Run(f.Name, func(t *testing.T) { s.fault(t, f) })
+		if both {
+			t.Run(f.Name+" during flushes", func(t *testing.T) { s.flushFault(t, f) })
+		}
 	}
 }
 
