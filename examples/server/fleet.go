@@ -8,20 +8,22 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/PaulSonOfLars/gotgbot/v2"
-	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/ownership"
+	"github.com/tgfleet/tgfleet/tenant/polling"
+	"github.com/tgfleet/tgfleet/tenant/webhook"
 )
 
 // fleet is the service: a session, a pool, a manager, what knows how the bots
-// do, and a loop for each tenant that answers what the bot is sent.
+// do, and on the other side a source of updates, an inbox, and workers that
+// answer what the bots are sent.
 type fleet struct {
 	db       database.DB
 	monitor  *health.Monitor
@@ -30,10 +32,17 @@ type fleet struct {
 	guard    *session.Guard
 	pool     *tenant.Pool
 	manager  *tenant.Manager
+	owners   *ownership.Verifier
+	updates  inbox.Handler
+	workers  *inbox.Workers
 	meter    *meter
 	log      *slog.Logger
-	loops    sync.WaitGroup
-	running  sync.Map // ids of the tenants that have a loop
+
+	// One of these is the source of updates. receive has it receive a tenant's;
+	// it does not wait.
+	receiver   *webhook.Receiver
+	supervisor *polling.Supervisor
+	receive    func(id string)
 
 	closers []func(context.Context) error // called last first
 }
@@ -72,9 +81,12 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		return nil, err
 	}
 	f.closes(f.pool.Close)
+	if err = f.startOwners(); err != nil {
+		return nil, err
+	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
 		Health: f.monitor,
-		Forget: []tenant.Forgetter{f.recorder},
+		Forget: []tenant.Forgetter{f.recorder, f.db.Inbox, f.owners},
 		OnQuarantine: func(_ context.Context, r tenant.Record, _ error) {
 			log.Warn("please ask the owner for a new token", "tenant", r.ID, "bot", r.Username)
 		},
@@ -87,6 +99,9 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 	if err = f.startProber(ctx); err != nil {
 		return nil, err
 	}
+	if err = f.startWorkers(ctx); err != nil {
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -94,67 +109,18 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 // here first.
 func (f *fleet) closes(end func(context.Context) error) { f.closers = append(f.closers, end) }
 
-// close ends all that the fleet runs, in the order of dependence. Its context
-// may have ended: what is under way gets a few seconds all the same.
+// close ends all that the fleet runs, in the order of dependence: the pages, the
+// source of updates, the workers, and then what they work with. Its context may
+// have ended: what is under way gets a few seconds all the same.
 func (f *fleet) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	f.loops.Wait()
 	for _, end := range slices.Backward(f.closers) {
 		if err := end(ctx); err != nil {
 			f.log.Error("not closed cleanly", "err", err)
 		}
 	}
 	f.closers = nil
-}
-
-// startEcho answers a tenant's messages until ctx ends or the tenant's token
-// is no longer accepted. It reports false if it does so already: a token can
-// have one poller only.
-func (f *fleet) startEcho(ctx context.Context, id string) bool {
-	if _, runs := f.running.LoadOrStore(id, true); runs {
-		return false
-	}
-	f.loops.Go(func() {
-		defer f.running.Delete(id)
-		var offset int64
-		for ctx.Err() == nil {
-			err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
-				return f.echo(ctx, t, &offset)
-			})
-			switch {
-			case err == nil || ctx.Err() != nil:
-				continue
-			case errors.TenantFault(err) && !errors.Temporary(err):
-				f.log.Error("tenant stopped", "tenant", id, "err", err)
-				return
-			}
-			f.log.Warn("will try again", "tenant", id, "err", err)
-			pause(ctx, max(errors.RetryAfter(err), time.Second))
-		}
-	})
-	return true
-}
-
-// echo waits for updates and answers those that are text and no command. An
-// update is confirmed by the next poll, so one that could not be answered comes
-// again.
-func (f *fleet) echo(ctx context.Context, t *tenant.Tenant, offset *int64) error {
-	updates, err := t.Bot.GetUpdatesWithContext(ctx, &gotgbot.GetUpdatesOpts{Offset: *offset, Timeout: 20})
-	if err != nil {
-		return err
-	}
-	for _, u := range updates {
-		if m := u.Message; m != nil && m.Text != "" && !strings.HasPrefix(m.Text, "/") {
-			_, err := t.Bot.SendMessageWithContext(ctx, m.Chat.Id, m.Text, nil)
-			if err != nil && (errors.Temporary(err) || ctx.Err() != nil) {
-				return err
-			}
-		}
-		f.received(t.ID(), &u)
-		*offset = u.UpdateId + 1
-	}
-	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

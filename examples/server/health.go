@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
-	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -75,13 +74,19 @@ func (f *fleet) askWebhook(ctx context.Context, id string) (info health.WebhookI
 		if err != nil {
 			return err
 		}
-		info = health.WebhookInfo{Set: w.Url != "", Pending: int(w.PendingUpdateCount), LastError: w.LastErrorMessage}
-		if w.LastErrorDate > 0 {
-			info.LastErrorAt = time.Unix(w.LastErrorDate, 0)
-		}
+		info = webhookInfo(w)
 		return nil
 	})
 	return info, err
+}
+
+// webhookInfo is what Telegram says of a webhook as health has it.
+func webhookInfo(w *gotgbot.WebhookInfo) health.WebhookInfo {
+	info := health.WebhookInfo{Set: w.Url != "", Pending: int(w.PendingUpdateCount), LastError: w.LastErrorMessage}
+	if w.LastErrorDate > 0 {
+		info.LastErrorAt = time.Unix(w.LastErrorDate, 0)
+	}
+	return info
 }
 
 // active lists the tenants that may be used, a page at a time.
@@ -94,26 +99,12 @@ func (f *fleet) active(ctx context.Context, after string) ([]string, error) {
 	return ids, err
 }
 
-// received counts an update.
-func (f *fleet) received(id string, u *gotgbot.Update) {
-	now := time.Now()
-	var chat usage.Chat
-	if u.Message != nil {
-		chat.ID = u.Message.Chat.Id
-	}
-	f.monitor.Update(id, now)
-	f.recorder.Update(id, usage.Update{At: now, Type: u.GetType(), Chat: chat})
-}
-
 // handleHealth adds the pages that tell how the service and its bots are. A real
 // service asks first who it is that looks.
 func (f *fleet) handleHealth(mux *http.ServeMux) {
 	anybody := func(*http.Request) error { return nil }
 	tenantOf := func(r *http.Request) (string, error) {
-		record, err := f.manager.Get(r.Context(), r.PathValue("id"))
-		if err != nil && !errors.Is(err, errors.NotFound) {
-			f.log.Error("tenant not read", "err", err)
-		}
+		record, err := f.recordOf(r)
 		return record.ID, err
 	}
 	mux.Handle("GET /healthz", health.LiveHandler())
@@ -121,6 +112,10 @@ func (f *fleet) handleHealth(mux *http.ServeMux) {
 		health.Check{Name: "health", Check: func(context.Context) error { return f.monitor.Ready() }},
 		health.Check{Name: "database", Check: func(ctx context.Context) error {
 			_, err := f.db.Tenants.List(ctx, tenant.Filter{Limit: 1})
+			return err
+		}},
+		health.Check{Name: "inbox", Check: func(ctx context.Context) error {
+			_, err := f.db.Inbox.Depth(ctx, "")
 			return err
 		}},
 	))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,14 +31,28 @@ type site struct {
 	log syncLog
 }
 
-func newSite(t *testing.T) *site {
-	s := &site{t: t, srv: bottest.New(bottest.Config{Limits: bottest.NoLimits()})}
+// byWebhook and byPolling are the two ways that updates come.
+var (
+	byWebhook = options{publicURL: "https://bots.example.com"}
+	byPolling = options{polling: true}
+)
+
+func newSite(t *testing.T, o options) *site {
+	s := &site{t: t}
+	s.srv = bottest.New(bottest.Config{
+		Limits:           bottest.NoLimits(),
+		WebhookTransport: bottest.HandlerTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.web.ServeHTTP(w, r) })),
+	})
 	var err error
-	s.fleet, err = newFleet(t.Context(), options{}, session.Config{Transport: s.srv.Transport()},
+	s.fleet, err = newFleet(t.Context(), o, session.Config{Transport: s.srv.Transport()},
 		session.LimitConfig{ColdStarts: []ratelimit.Limit{}}, slog.New(slog.NewTextHandler(&s.log, nil)))
 	require.NoError(t, err)
-	s.web, err = s.handler(t.Context())
+	require.NoError(t, s.startSource(t.Context(), o))
+	s.web, err = s.handler()
 	require.NoError(t, err)
+	if o.webhooks() { // the first run, which finds nobody
+		require.Eventually(t, func() bool { return strings.Contains(s.log.String(), "webhooks reconciled") }, 10*time.Second, time.Millisecond)
+	}
 	t.Cleanup(func() {
 		s.close(context.Background())
 		s.srv.Close()
@@ -98,16 +113,19 @@ func (s *site) traffic(id string) (ann *bottest.User) {
 	require.ErrorIs(s.t, send(ann.ID), errors.OutcomeUnknown)
 	lost()
 	ann.Write(bot, "hello")
-	require.NoError(s.t, s.pool.Do(s.t.Context(), id, func(ctx context.Context, t *tenant.Tenant) error {
-		var offset int64
-		return s.echo(ctx, t, &offset)
-	}))
+	answers := s.srv.CallCount("sendMessage")
+	s.receive(id)
+	require.Eventually(s.t, func() bool {
+		r, _ := s.monitor.Get(id)
+		return r.Webhook != nil && r.Webhook.Set && bot.Pending() == 0 && s.waiting(s.t.Context()) == 0 &&
+			s.srv.CallCount("sendMessage") == answers+1
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(s.t, s.recorder.Flush(s.t.Context()))
 	return ann
 }
 
 func TestTheHealthOfABot(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, byWebhook)
 	s.traffic("shop")
 	var r struct {
 		Status, Reason, Breaker string
@@ -126,7 +144,7 @@ func TestTheHealthOfABot(t *testing.T) {
 	}
 	get()
 	assert.Equal(t, []any{"healthy", "", "closed"}, []any{r.Status, r.Reason, r.Breaker})
-	assert.Equal(t, []int{13, 11, 1, 1, 0}, []int{r.Requests, r.Successes, r.Failures, r.Rejected, r.Refused})
+	assert.Equal(t, []int{14, 12, 1, 1, 0}, []int{r.Requests, r.Successes, r.Failures, r.Rejected, r.Refused})
 	assert.Equal(t, "outcome_unknown", r.LastFailureKind)
 	assert.WithinDuration(t, time.Now(), r.LastUpdate, time.Minute)
 
@@ -139,7 +157,7 @@ func TestTheHealthOfABot(t *testing.T) {
 		})
 	}
 	get()
-	assert.Equal(t, []int{14, 2}, []int{r.Requests, r.Refused}, "what was held back here is apart")
+	assert.Equal(t, []int{15, 2}, []int{r.Requests, r.Refused}, "what was held back here is apart")
 
 	_, err = s.manager.Suspend(t.Context(), "shop", "unpaid")
 	require.NoError(t, err)
@@ -150,11 +168,11 @@ func TestTheHealthOfABot(t *testing.T) {
 }
 
 func TestTheHealthOfTheFleet(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, byWebhook)
 	s.traffic("shop")
 	s.traffic("news")
 	assert.Equal(t, map[string]any{"status": "ok"}, read[map[string]any](s, "/healthz"))
-	assert.Equal(t, map[string]any{"status": "ok", "checks": map[string]any{"health": "ok", "database": "ok"}}, read[map[string]any](s, "/readyz"))
+	assert.Equal(t, map[string]any{"status": "ok", "checks": map[string]any{"health": "ok", "database": "ok", "inbox": "ok"}}, read[map[string]any](s, "/readyz"))
 	type fleet struct {
 		Fleet struct {
 			Tenants, Healthy, Unhealthy int
@@ -165,7 +183,7 @@ func TestTheHealthOfTheFleet(t *testing.T) {
 		Unhealthy []struct{ Tenant, Reason string }
 	}
 	all := read[fleet](s, "/api/health")
-	assert.Equal(t, []int{2, 2, 0, 26, 2}, []int{all.Fleet.Tenants, all.Fleet.Healthy, all.Fleet.Unhealthy, all.Fleet.Requests, all.Fleet.Failures})
+	assert.Equal(t, []int{2, 2, 0, 28, 2}, []int{all.Fleet.Tenants, all.Fleet.Healthy, all.Fleet.Unhealthy, all.Fleet.Requests, all.Fleet.Failures})
 	assert.Equal(t, "closed", all.Fleet.Breaker)
 	assert.Empty(t, all.Unhealthy)
 
@@ -187,16 +205,16 @@ func TestTheHealthOfTheFleet(t *testing.T) {
 }
 
 func TestTheAnalyticsOfABot(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, byWebhook)
 	ann := s.traffic("shop")
 	s.traffic("news")
 	r := read[usage.Report](s, "/api/bots/shop/analytics?days=7")
 	assert.Equal(t, "shop", r.Tenant)
 	assert.Equal(t, "healthy", r.Status)
-	assert.EqualValues(t, 13, r.Requests)
-	assert.EqualValues(t, 11, r.Successes)
+	assert.EqualValues(t, 14, r.Requests)
+	assert.EqualValues(t, 12, r.Successes)
 	assert.EqualValues(t, 2, r.Failures, "for the owner, the one that was blocked is one too")
-	assert.InDelta(t, 100*2/13.0, r.ErrorRate, 0.01)
+	assert.InDelta(t, 100*2/14.0, r.ErrorRate, 0.01)
 	assert.Len(t, r.Days, 7)
 	assert.ElementsMatch(t, []usage.KindCount{{Kind: errors.Blocked, Count: 1}, {Kind: errors.OutcomeUnknown, Count: 1}}, r.Kinds)
 	assert.Equal(t, usage.MethodCount{Method: "sendLocation", Requests: 11, Failures: 2}, r.Methods[0])
@@ -212,7 +230,7 @@ func TestTheAnalyticsOfABot(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, lines, 2)
 	assert.Equal(t, []string{"date", "total_requests", "successful_requests", "failed_requests"}, lines[0][:4])
-	assert.Equal(t, []string{"13", "11", "2"}, lines[1][1:4])
+	assert.Equal(t, []string{"14", "12", "2"}, lines[1][1:4])
 
 	for _, query := range []string{"days=0", "days=-1", "days=401", "days=week", "zone=Mars/Base", "format=pdf"} {
 		s.problem("/api/bots/shop/analytics?"+query, http.StatusBadRequest, errors.BadRequest)
@@ -226,7 +244,7 @@ func TestTheAnalyticsOfABot(t *testing.T) {
 
 // The prober goes the way of all calls, so what it finds counts.
 func TestTheProberFindsATokenThatIsNoLongerAccepted(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, byWebhook)
 	for _, id := range []string{"shop", "news"} {
 		_, err := s.manager.Register(t.Context(), id, s.srv.NewBot(id+"_bot").Token())
 		require.NoError(t, err)

@@ -42,10 +42,10 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	f, err := newFleet(context.Background(), options{}, session.Config{Transport: srv.Transport()}, session.LimitConfig{ColdStarts: []ratelimit.Limit{}},
 		slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
-	ctx, stop := context.WithCancel(context.Background())
-	stopWeb, err := f.serveWeb(ctx, "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { stopWeb(); stop(); f.close(ctx) }()
+	ctx := context.Background()
+	defer f.close(ctx)
+	require.NoError(t, f.startSource(ctx, options{}))
+	require.NoError(t, f.serveWeb(ctx, "127.0.0.1:0"))
 	_, url, _ := strings.Cut(log.String(), "url=")
 	url, _, _ = strings.Cut(url, "/status")
 	url += "/api/bots"
@@ -83,8 +83,6 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 
 	ann.Write(bot, "hello")
 	assert.Eventually(t, func() bool { return srv.CallCount("sendMessage") == 1 }, 10*time.Second, 5*time.Millisecond)
-	stopWeb()
-	stop()
-	f.loops.Wait()
+	f.close(ctx)
 	assert.NotContains(t, log.String(), bot.Token())
 }

@@ -2,6 +2,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -24,13 +25,17 @@ type DB struct {
 	Tenants tenant.Store
 	Health  health.Store
 	Usage   usage.Store
-	Close   func() error
+	Updates
+	Close func() error
+	// Secret returns a secret of 32 bytes for a purpose, which is the same at
+	// each start.
+	Secret func(purpose string) ([]byte, error)
 }
 
-// with joins a database's stores. Those of health and usage are in memory, for
-// either kind of database, and end with the process.
+// with joins a database's stores. Those of health, usage and updates are in
+// memory, for either kind of database, and end with the process.
 func with(tenants tenant.Store, close func() error) DB {
-	return DB{Tenants: tenants, Health: health.NewMemoryStore(), Usage: usage.NewMemoryStore(), Close: close}
+	return DB{Tenants: tenants, Health: health.NewMemoryStore(), Usage: usage.NewMemoryStore(), Updates: inMemory(), Close: close}
 }
 
 // KeysVariable is the environment variable that keys are read from.
@@ -44,6 +49,12 @@ func Open(ctx context.Context, where, keys string) (DB, error) {
 	if where == "" {
 		return temporary(ctx)
 	}
+	db, err := open(ctx, where, keys)
+	db.Secret = func(purpose string) ([]byte, error) { return secret(purpose, cmp.Or(keys, KeysFile(where))) }
+	return db, err
+}
+
+func open(ctx context.Context, where, keys string) (DB, error) {
 	ring, err := loadKeys(where, keys)
 	if err != nil {
 		return DB{}, err
