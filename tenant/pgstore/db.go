@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlinbox"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	// Schema is where the tables are: 1 to 40 of a-z, 0-9 and "_", no digit
 	// first. "" means "tgfleet".
 	Schema string
+	// Inbox is the inbox's part.
+	Inbox InboxConfig
 }
 
 // DB is a schema of a database, from which the stores of each concern are
@@ -39,6 +42,9 @@ type DB struct {
 	tenants *Tenants
 	health  *Health
 	usage   *Usage
+	inbox   *Inbox
+	leases  *Leases
+	owners  *Ownership
 }
 
 // lateness is how long after the end of its context an operation ends. pgx by
@@ -99,7 +105,8 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 	if !schemaName.MatchString(cfg.Schema) || strings.HasPrefix(cfg.Schema, "pg_") {
 		bad = append(bad, errors.New("Schema is not 1 to 40 of a-z, 0-9 and '_', or begins with a digit or pg_"))
 	}
-	if len(bad) > 0 {
+	_, badInbox := sqlinbox.Config(cfg.Inbox).WithDefaults()
+	if bad = append(bad, badInbox...); len(bad) > 0 {
 		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
 	}
 	db := &DB{cfg: cfg, pool: pool, idle: idleLimit}
@@ -107,6 +114,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 		return nil, failure(ctx, op, "", err)
 	}
 	db.flushes, db.tenants, db.health, db.usage = newFlushes(db), newTenants(db), newHealth(db), newUsage(db)
+	db.inbox, db.leases, db.owners = newInbox(db), newLeases(db), newOwnership(db)
 	return db, nil
 }
 
@@ -119,9 +127,19 @@ func (db *DB) Health() *Health { return db.health }
 // Usage returns the store of what a [usage.Recorder] counts.
 func (db *DB) Usage() *Usage { return db.usage }
 
-// Close closes the pool that [Open] made; what is under way ends first. After
-// [New] it does nothing.
+// Inbox returns the store of received updates.
+func (db *DB) Inbox() *Inbox { return db.inbox }
+
+// Leases returns the leases of those who poll.
+func (db *DB) Leases() *Leases { return db.leases }
+
+// Ownership returns the store of proofs that bots are their tenants'.
+func (db *DB) Ownership() *Ownership { return db.owners }
+
+// Close ends what the inbox has going, and closes the pool that [Open] made;
+// what is under way ends first. The pool that was given to [New] stays open.
 func (db *DB) Close() error {
+	db.inbox.close()
 	if db.own {
 		db.pool.Close()
 	}

@@ -38,7 +38,7 @@ func (s *Tenants) Watch(ctx context.Context, f func(tenant.Change)) error {
 	}
 	f(tenant.Change{})
 	for {
-		c, ok, err := next(ctx, conn)
+		c, ok, err := s.db.next(ctx, conn)
 		if err != nil {
 			return failure(ctx, op, "", err)
 		}
@@ -48,22 +48,31 @@ func (s *Tenants) Watch(ctx context.Context, f func(tenant.Change)) error {
 	}
 }
 
-// next waits for a change. After a quiet time it looks whether the server is
+// next waits for a change, and returns none after a quiet time.
+func (db *DB) next(ctx context.Context, conn *pgx.Conn) (c tenant.Change, ok bool, err error) {
+	payload, ok, err := db.notification(ctx, conn)
+	if err != nil || !ok {
+		return c, false, err
+	}
+	c, err = parseChange(payload)
+	return c, err == nil, err
+}
+
+// notification waits for one. After a quiet time it looks whether the server is
 // still there, and returns none.
-func next(ctx context.Context, conn *pgx.Conn) (c tenant.Change, ok bool, err error) {
+func (db *DB) notification(ctx context.Context, conn *pgx.Conn) (payload string, ok bool, err error) {
 	quiet, cancel := context.WithTimeout(ctx, quietTime)
 	defer cancel()
 	n, err := conn.WaitForNotification(quiet)
 	switch {
 	case err == nil:
-		c, err = parseChange(n.Payload)
-		return c, err == nil, err
+		return n.Payload, true, nil
 	case ctx.Err() != nil || quiet.Err() == nil || conn.IsClosed():
-		return c, false, err
+		return "", false, err
 	}
 	ping, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
-	return c, false, conn.Ping(ping)
+	return "", false, conn.Ping(ping)
 }
 
 // parseChange reads what the trigger wrote: version, status and id.

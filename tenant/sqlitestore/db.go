@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlinbox"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -34,6 +35,8 @@ type Config struct {
 	PollInterval time.Duration
 	// Readers is how many reads go on at once. 0 means 4.
 	Readers int
+	// Inbox is the inbox's part.
+	Inbox InboxConfig
 }
 
 // DB is an open database, from which the stores of each concern are taken. It
@@ -47,6 +50,9 @@ type DB struct {
 	tenants *Tenants
 	health  *Health
 	usage   *Usage
+	inbox   *Inbox
+	leases  *Leases
+	owners  *Ownership
 }
 
 // Open opens the database in the file of that path, [Memory] for one that is
@@ -68,7 +74,8 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if cfg.BusyTimeout < 0 || cfg.PollInterval < 0 || cfg.Readers < 0 {
 		bad = append(bad, errors.New("BusyTimeout, PollInterval or Readers is negative"))
 	}
-	if len(bad) > 0 {
+	_, badInbox := sqlinbox.Config(cfg.Inbox).WithDefaults()
+	if bad = append(bad, badInbox...); len(bad) > 0 {
 		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
 	}
 	if cfg.BusyTimeout == 0 {
@@ -124,7 +131,16 @@ func (db *DB) open(ctx context.Context, path string) error {
 	if db.health, err = newHealth(ctx, db); err != nil {
 		return err
 	}
-	db.usage, err = newUsage(ctx, db)
+	if db.usage, err = newUsage(ctx, db); err != nil {
+		return err
+	}
+	if db.inbox, err = newInbox(ctx, db); err != nil {
+		return err
+	}
+	if db.leases, err = newLeases(ctx, db); err != nil {
+		return err
+	}
+	db.owners, err = newOwnership(ctx, db)
 	return err
 }
 
@@ -190,9 +206,21 @@ func (db *DB) Health() *Health { return db.health }
 // Usage returns the store of what a [usage.Recorder] counts.
 func (db *DB) Usage() *Usage { return db.usage }
 
+// Inbox returns the store of received updates.
+func (db *DB) Inbox() *Inbox { return db.inbox }
+
+// Leases returns the leases of those who poll.
+func (db *DB) Leases() *Leases { return db.leases }
+
+// Ownership returns the store of proofs that bots are their tenants'.
+func (db *DB) Ownership() *Ownership { return db.owners }
+
 // Close closes the database. What is under way ends first; what comes later
 // fails.
 func (db *DB) Close() error {
+	if db.inbox != nil {
+		db.inbox.queue.Wait()
+	}
 	var all []error
 	if db.read != nil && db.read != db.write {
 		all = append(all, db.read.Close())

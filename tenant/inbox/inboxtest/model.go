@@ -24,18 +24,24 @@ type thing struct {
 	u       inbox.Update
 	attempt int
 	dead    bool
-	lease   *inbox.Lease  // nil while it waits
+	lease   *inbox.Lease  // the latest, nil where it is known not to be held
 	until   time.Duration // of the lease
 	notYet  time.Duration // of the next try
 	expires time.Duration // 0 is never
 }
 
-func (w *world) lapse() {
-	for _, x := range w.items {
-		if x.lease != nil && x.until <= w.now {
-			x.lease = nil
+// leased reports whether a lease has not lapsed. One that has may still be
+// held, until its chat is lent again.
+func (w *world) leased(x *thing) bool { return x.lease != nil && x.until > w.now }
+
+// lend makes a lease the only one of its chat.
+func (w *world) lend(x *thing, l *inbox.Lease) {
+	for _, y := range w.items {
+		if y.u.Tenant == x.u.Tenant && y.u.Chat == x.u.Chat {
+			y.lease = nil
 		}
 	}
+	x.lease, x.until = l, w.now+ttl
 }
 
 // count counts what waits or is leased, of a tenant or of all. What has
@@ -46,7 +52,7 @@ func (w *world) count(tenant string) (least, most int) {
 			continue
 		}
 		most++
-		if x.lease != nil || x.expires == 0 || x.expires > w.now {
+		if w.leased(x) || x.expires == 0 || x.expires > w.now {
 			least++
 		}
 	}
@@ -63,7 +69,7 @@ func (w *world) heads(holdUp bool) []*thing {
 		c := chat{x.u.Tenant, x.u.Chat}
 		switch {
 		case x.dead:
-		case x.lease != nil:
+		case w.leased(x):
 			busy[c] = true
 		case x.expires != 0 && x.expires <= w.now:
 			busy[c] = busy[c] || holdUp && x.notYet > w.now
@@ -166,7 +172,6 @@ func modelOnce(t *testing.T, r *rapid.T, h Harness, cfg Config) {
 			}
 		},
 		"lease": func(r *rapid.T) {
-			w.lapse()
 			want := inbox.Want{
 				Limit: rapid.IntRange(0, 6).Draw(r, "limit"), TTL: ttl,
 				PerTenant: rapid.IntRange(0, 3).Draw(r, "per tenant"),
@@ -200,7 +205,7 @@ func modelOnce(t *testing.T, r *rapid.T, h Harness, cfg Config) {
 				require.Equal(r, x.attempt, l.Attempt)
 				require.Greater(r, l.Token, lastToken)
 				require.Equal(r, string(x.u.Raw), string(l.Raw))
-				x.lease, x.until = &l, w.now+ttl
+				w.lend(x, &l)
 				leases = append(leases, l)
 				taken[l.Tenant]++
 			}
@@ -224,8 +229,9 @@ func modelOnce(t *testing.T, r *rapid.T, h Harness, cfg Config) {
 			held, err := in.Settle(ctx, []inbox.Settlement{s})
 			require.NoError(r, err)
 			x := w.find(l)
-			if x != nil && x.until <= w.now && !held[0] {
-				return // lapsed, and noticed
+			if x != nil && !w.leased(x) && !held[0] {
+				x.lease = nil // lapsed, and noticed
+				return
 			}
 			require.Equal(r, x != nil, held[0])
 			if x == nil {
@@ -252,7 +258,8 @@ func modelOnce(t *testing.T, r *rapid.T, h Harness, cfg Config) {
 			held, err := in.Extend(ctx, []inbox.Lease{l}, ttl)
 			require.NoError(r, err)
 			x := w.find(l)
-			if x != nil && x.until <= w.now && !held[0] {
+			if x != nil && !w.leased(x) && !held[0] {
+				x.lease = nil
 				return
 			}
 			require.Equal(r, x != nil, held[0])

@@ -1,0 +1,135 @@
+// Package hookbench measures how many updates per second come in by webhook and
+// are handled, with any inbox. It is here so that the modules of the stores,
+// which the core may not know, run what package webhook runs.
+package hookbench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/webhook"
+)
+
+const (
+	// Tenants is how many tenants' bots are sent updates.
+	Tenants     = 20
+	connections = 40
+)
+
+// Receive delivers messages to a receiver with that inbox, and handlers that do
+// nothing. An iteration is an update that was delivered and handled.
+func Receive(b *testing.B, in inbox.Inbox) {
+	var handled sync.WaitGroup
+	workers, err := inbox.NewWorkers(in, lend{}, inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
+		handled.Done()
+		return nil
+	}), inbox.WorkersConfig{})
+	require.NoError(b, err)
+	require.NoError(b, workers.Start(context.Background()))
+	keys, err := webhook.NewKeys(webhook.Key{Master: bytes.Repeat([]byte{7}, 32), Generation: 1})
+	require.NoError(b, err)
+	receiver, err := webhook.NewReceiver(in, keys, webhook.Config{})
+	require.NoError(b, err)
+	server := httptest.NewServer(receiver)
+	defer server.Close()
+	Deliver(b, server, &handled, func(i int) (string, string) {
+		id := fmt.Sprint("tenant", i)
+		return "/webhook/" + keys.Path(id), keys.Secret(id)
+	})
+	require.NoError(b, workers.Stop(context.Background()))
+}
+
+// lend lends tenants that are open already.
+type lend struct{}
+
+func (lend) Do(ctx context.Context, id string, f func(context.Context, *tenant.Tenant) error) error {
+	return f(ctx, &tenant.Tenant{})
+}
+
+// Deliver sends b.N updates as Telegram does, by 40 connections over loopback,
+// each waiting for its answer, and waits until all are handled.
+func Deliver(b *testing.B, server *httptest.Server, handled *sync.WaitGroup, target func(tenant int) (path, secret string)) {
+	b.Helper()
+	var next atomic.Int64
+	var clients sync.WaitGroup
+	heads := make([]string, Tenants)
+	for i := range heads {
+		path, secret := target(i)
+		heads[i] = "POST " + path + " HTTP/1.1\r\nHost: hooks.example.com\r\nX-Telegram-Bot-Api-Secret-Token: " + secret +
+			"\r\nContent-Type: application/json\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nContent-Length: "
+	}
+	first := began.Add(int64(b.N)) - int64(b.N) // ids of runs over one inbox are not to meet
+	handled.Add(b.N)
+	b.ResetTimer()
+	for range connections {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(b, err)
+		clients.Go(func() {
+			defer conn.Close()
+			answers := bufio.NewReader(conn)
+			var out, body []byte
+			for {
+				n := next.Add(1)
+				if n > int64(b.N) {
+					return
+				}
+				body = appendUpdate(body[:0], first+n)
+				out = append(out[:0], heads[n%Tenants]...)
+				out = strconv.AppendInt(out, int64(len(body)), 10)
+				out = append(append(out, "\r\n\r\n"...), body...)
+				if _, err := conn.Write(out); err != nil {
+					panic(err)
+				}
+				if err := answer200(answers); err != nil {
+					panic(err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	handled.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "updates/s")
+}
+
+var began atomic.Int64
+
+// answer200 reads an answer without a body.
+func answer200(r *bufio.Reader) error {
+	for line := 0; ; line++ {
+		text, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if line == 0 && !bytes.HasPrefix(text, []byte("HTTP/1.1 200 ")) {
+			return fmt.Errorf("answer is %q", text)
+		}
+		if bytes.HasPrefix(text, []byte("Content-Length:")) && !bytes.Equal(bytes.TrimSpace(text), []byte("Content-Length: 0")) {
+			return fmt.Errorf("answer has a body")
+		}
+		if len(text) <= 2 {
+			return nil
+		}
+	}
+}
+
+// appendUpdate makes a message as users write them, in one of 1000 chats: a
+// reply with some formatting.
+func appendUpdate(b []byte, n int64) []byte {
+	user := 500_000_000 + n%1000
+	b = fmt.Appendf(b, `{"update_id":%d,"message":{"message_id":%d,"from":{"id":%d,"is_bot":false,"first_name":"Ann","last_name":"Example","username":"ann_example","language_code":"en"},`, 100_000_000+n, n, user)
+	b = fmt.Appendf(b, `"chat":{"id":%d,"first_name":"Ann","last_name":"Example","username":"ann_example","type":"private"},"date":1750000000,`, user)
+	b = fmt.Appendf(b, `"reply_to_message":{"message_id":%d,"from":{"id":77,"is_bot":true,"first_name":"Shop","username":"shop_bot"},"chat":{"id":%d,"first_name":"Ann","last_name":"Example","username":"ann_example","type":"private"},"date":1749999990,"text":"What would you like to order today?"},`, n-1, user)
+	return append(b, `"text":"/order two pizzas, please: https://example.com/menu","entities":[{"offset":0,"length":6,"type":"bot_command"},{"offset":27,"length":24,"type":"url"}],"link_preview_options":{"is_disabled":true}}}`...)
+}

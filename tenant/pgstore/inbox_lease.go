@@ -1,0 +1,216 @@
+package pgstore
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
+)
+
+// turns remembers whose turn it was last, in this process: others take their
+// own.
+type turns struct {
+	mu   sync.Mutex
+	last string
+}
+
+func (t *turns) get() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
+}
+
+func (t *turns) set(tenant string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = tenant
+}
+
+// Lease implements [inbox.Inbox].
+func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, error) {
+	const what = "lease updates"
+	if want.TTL <= 0 && ctx.Err() == nil {
+		return nil, sqlstore.Fail(what, "", errors.BadRequest, errors.New("TTL is not positive"))
+	}
+	if want.Limit <= 0 && ctx.Err() == nil {
+		return nil, nil
+	}
+	tenants, counts := make([]string, 0, len(want.Held)), make([]int32, 0, len(want.Held))
+	for t, n := range want.Held {
+		if sqlstore.Storable(t) {
+			tenants, counts = append(tenants, t), append(counts, int32(min(n, 1<<30)))
+		}
+	}
+	var leases []inbox.Lease
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+		leases = nil
+		b := &pgx.Batch{}
+		in.db.begin(b)
+		b.Queue(in.sql.lease, in.turns.get(), min(want.Limit, 1<<20), want.TTL.Microseconds(),
+			min(want.PerTenant, 1<<20), tenants, counts).Query(func(rows pgx.Rows) (err error) {
+			leases, err = pgx.CollectRows(rows, scanLease)
+			return err
+		})
+		b.Queue("COMMIT")
+		return conn.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return nil, failure(ctx, what, "", err)
+	}
+	if len(leases) > 0 {
+		in.turns.set(leases[len(leases)-1].Tenant)
+	}
+	return leases, nil
+}
+
+func scanLease(row pgx.CollectableRow) (l inbox.Lease, err error) {
+	var expires *time.Time
+	var raw []byte
+	var until int64
+	err = row.Scan(&l.Tenant, &l.Chat, &l.ID, &l.Kind, &l.ReceivedAt, &expires, &l.Attempt, &raw, &l.Token, &until)
+	l.Raw, l.ReceivedAt, l.ExpiresAt, l.Until = raw, l.ReceivedAt.UTC(), timeOf(expires), time.UnixMicro(until).UTC()
+	return l, err
+}
+
+// leaseKeys are leases as columns.
+type leaseKeys struct {
+	tenants, chats []string
+	ids, tokens    []int64
+}
+
+func (k *leaseKeys) add(l *inbox.Lease) bool {
+	if !sqlstore.Storable(l.Tenant) || !sqlstore.Storable(l.Chat) || l.Token <= 0 {
+		return false // nobody was lent it
+	}
+	k.tenants, k.chats = append(k.tenants, l.Tenant), append(k.chats, l.Chat)
+	k.ids, k.tokens = append(k.ids, l.ID), append(k.tokens, l.Token)
+	return true
+}
+
+func (k *leaseKeys) args(more ...any) []any {
+	return append([]any{k.tenants, k.chats, k.ids, k.tokens}, more...)
+}
+
+// Extend implements [inbox.Inbox].
+func (in *Inbox) Extend(ctx context.Context, leases []inbox.Lease, ttl time.Duration) ([]bool, error) {
+	if len(leases) == 0 && ctx.Err() == nil {
+		return nil, nil
+	}
+	var k leaseKeys
+	for i := range leases {
+		k.add(&leases[i])
+	}
+	var tokens map[int64]bool
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error { // and again after a deadlock
+		rows, err := conn.Query(ctx, in.sql.extend, k.args(ttl.Microseconds())...)
+		if err != nil {
+			return err
+		}
+		tokens, err = collectTokens(rows)
+		return err
+	})
+	if err != nil {
+		return nil, failure(ctx, "extend leases", "", err)
+	}
+	held := make([]bool, len(leases))
+	for i := range leases {
+		held[i] = tokens[leases[i].Token]
+	}
+	return held, nil
+}
+
+func collectTokens(rows pgx.Rows) (map[int64]bool, error) {
+	tokens := make(map[int64]bool)
+	var token int64
+	_, err := pgx.ForEachRow(rows, []any{&token}, func() error {
+		tokens[token] = true
+		return nil
+	})
+	return tokens, err
+}
+
+// Settle implements [inbox.Inbox], on one way to the server and back.
+func (in *Inbox) Settle(ctx context.Context, settlements []inbox.Settlement) ([]bool, error) {
+	if len(settlements) == 0 && ctx.Err() == nil {
+		return nil, nil
+	}
+	s := sortSettlements(settlements)
+	var tokens map[int64]bool
+	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+		b := &pgx.Batch{}
+		in.db.begin(b)
+		b.Queue(in.sql.lockLeased, s.all.args()...).Query(func(rows pgx.Rows) (err error) {
+			tokens, err = collectTokens(rows)
+			return err
+		})
+		if len(s.buried.ids) > 0 {
+			b.Queue(in.sql.bury, s.buried.args(s.reasons)...)
+			b.Queue(in.sql.pruneDead, s.buried.tenants, in.cfg.MaxDeadPerTenant)
+		}
+		if len(s.gone.ids) > 0 {
+			b.Queue(in.sql.deleteUpdates, s.gone.args()...)
+			b.Queue(in.sql.deleteChats, s.gone.args()...)
+			b.Queue(in.sql.nextUpdates, s.gone.args()...)
+		}
+		if len(s.again.ids) > 0 {
+			b.Queue(in.sql.retry, s.again.args(s.after, s.back)...)
+		}
+		b.Queue("COMMIT")
+		return conn.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return nil, failure(ctx, "settle updates", "", err)
+	}
+	held := make([]bool, len(settlements))
+	for i := range settlements {
+		token := settlements[i].Lease.Token
+		if held[i] = tokens[token]; held[i] {
+			delete(tokens, token) // the first of a lease counts
+			if v := settlements[i].Verdict; v != inbox.Retry && v != inbox.Return {
+				in.room.Left(settlements[i].Lease.Tenant)
+			}
+		}
+	}
+	in.bell.ring() // there may be more in these chats
+	return held, nil
+}
+
+// sorted is settlements by what is to be done.
+type sorted struct {
+	all, buried, gone, again leaseKeys
+	reasons                  []string
+	after                    []int64 // microseconds
+	back                     []int32 // attempts that do not count
+}
+
+func sortSettlements(settlements []inbox.Settlement) (s sorted) {
+	known := make(map[int64]bool, len(settlements))
+	for i := range settlements {
+		v := &settlements[i]
+		if known[v.Lease.Token] || !s.all.add(&v.Lease) {
+			continue
+		}
+		known[v.Lease.Token] = true
+		switch v.Verdict {
+		case inbox.Retry, inbox.Return:
+			s.again.add(&v.Lease)
+			back := int32(0)
+			if v.Verdict == inbox.Return {
+				back = 1
+			}
+			s.after, s.back = append(s.after, max(0, v.After.Microseconds())), append(s.back, back)
+			continue
+		case inbox.Bury:
+			s.buried.add(&v.Lease)
+			s.reasons = append(s.reasons, strings.ReplaceAll(strings.ToValidUTF8(v.Reason, "?"), "\x00", "?"))
+		}
+		s.gone.add(&v.Lease)
+	}
+	return s
+}

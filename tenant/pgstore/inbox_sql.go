@@ -1,0 +1,139 @@
+package pgstore
+
+import "fmt"
+
+// tidyMost is how many rows of forgotten ids are deleted at once.
+const tidyMost = 1000
+
+const (
+	lockTenants = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k"
+)
+
+// inboxSQL is the statements of the inbox, with the schema's name.
+type inboxSQL struct {
+	now, count, seen, insert, makeReady, mark, forgetSeen, expire string
+	lease, extend                                                 string
+	lockLeased, bury, pruneDead, deleteUpdates, deleteChats       string
+	nextUpdates, retry                                            string
+	dead, replay, drop, depth                                     string
+	forget                                                        [5]string
+}
+
+func newInboxSQL(db *DB) inboxSQL {
+	const (
+		hour   = "floor(extract(epoch FROM clock_timestamp()) / 3600)::bigint"
+		micros = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+		// leased joins what was leased with its chat, while the lease is held.
+		leased = `unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
+			JOIN {schema}.inbox_chats AS c ON c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id`
+		// and matches it the other way round.
+		matches = "c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id"
+	)
+	s := inboxSQL{
+		now: `SELECT ` + hour + `, EXISTS (SELECT FROM {schema}.inbox_updates WHERE expires_at <= clock_timestamp()),
+			CASE WHEN $1 THEN (SELECT count(*) FROM {schema}.inbox_updates) END`,
+		count: `SELECT t, (SELECT count(*) FROM (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = t COLLATE "C" LIMIT $2) AS x)
+			FROM unnest($1::text[]) AS t`,
+		seen: `SELECT s.tenant, s.block, s.hour, s.bits FROM unnest($1::text[], $2::bigint[]) AS k(tenant, block)
+			JOIN {schema}.inbox_seen AS s ON s.tenant = k.tenant AND s.block = k.block
+			WHERE s.hour >= floor((extract(epoch FROM clock_timestamp()) - $3::bigint) / 3600)::bigint`,
+		insert: `INSERT INTO {schema}.inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
+			SELECT tenant, chat, id, kind, received_at, expires_at, 0, raw
+			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[])
+				AS u(tenant, chat, id, kind, received_at, expires_at, raw)
+			ON CONFLICT DO NOTHING`,
+		// The update that changes nothing takes the row's lock, so that who is
+		// about to delete the chat sees its new update.
+		makeReady: `INSERT INTO {schema}.inbox_chats AS c (tenant, chat, at)
+			SELECT tenant, chat, nextval('{schema}.inbox_counter') FROM unnest($1::text[], $2::text[]) AS n(tenant, chat)
+			ON CONFLICT (tenant, chat) DO UPDATE SET at = c.at`,
+		mark: `INSERT INTO {schema}.inbox_seen (tenant, block, hour, bits)
+			SELECT tenant, block, $1, bits FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS m(tenant, block, bits)
+			ON CONFLICT (tenant, block, hour) DO UPDATE SET bits = excluded.bits`,
+		forgetSeen: fmt.Sprintf(`DELETE FROM {schema}.inbox_seen WHERE ctid = ANY (ARRAY (
+			SELECT ctid FROM {schema}.inbox_seen
+			WHERE hour < floor((extract(epoch FROM clock_timestamp()) - $1::bigint) / 3600)::bigint LIMIT %d))`, tidyMost),
+		// Chats that somebody is at are passed over.
+		expire: `WITH c AS (
+				SELECT c.tenant, c.chat, CASE WHEN c.token <> 0 AND c.at > ` + micros + ` THEN c.id END AS leased
+				FROM {schema}.inbox_chats AS c WHERE (c.tenant, c.chat) IN (
+					SELECT u.tenant, u.chat FROM {schema}.inbox_updates AS u WHERE u.expires_at <= clock_timestamp())
+				FOR UPDATE SKIP LOCKED),
+			gone AS (
+				DELETE FROM {schema}.inbox_updates AS u USING c
+				WHERE u.tenant = c.tenant AND u.chat = c.chat AND u.expires_at <= clock_timestamp() AND u.id IS DISTINCT FROM c.leased
+				RETURNING u.tenant, u.chat, u.id)
+			UPDATE {schema}.inbox_chats AS c SET token = 0 FROM gone
+			WHERE c.tenant = gone.tenant AND c.chat = gone.chat AND c.id = gone.id AND c.token <> 0`,
+
+		// Leases are not worth waiting for the disk: after a crash of the
+		// server they lapse, or were never given.
+		lease: `SELECT l.tenant, l.chat, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token, x.moment + $3::bigint
+			FROM (SELECT set_config('synchronous_commit', 'off', true), ` + micros + ` AS moment) AS x,
+				{schema}.inbox_lease($1, $2, x.moment, x.moment + $3::bigint, $4, $5, $6) AS l`,
+		extend: `WITH held AS (SELECT c.tenant, c.chat, c.token FROM ` + leased + ` ORDER BY c.tenant, c.chat FOR UPDATE OF c)
+			UPDATE {schema}.inbox_chats AS c SET at = ` + micros + ` + $5::bigint FROM held AS s
+			WHERE c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token RETURNING c.token`,
+
+		lockLeased: "SELECT c.token FROM " + leased + " ORDER BY c.tenant, c.chat FOR UPDATE OF c",
+		bury: `INSERT INTO {schema}.inbox_dead (tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at)
+			SELECT u.tenant, u.id, u.chat, u.kind, u.received_at, u.expires_at, c.attempt, u.raw, r.reason, clock_timestamp()
+			FROM ` + leased + ` JOIN unnest($4::bigint[], $5::text[]) AS r(token, reason) ON r.token = s.token
+			JOIN {schema}.inbox_updates AS u ON u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id
+			ON CONFLICT (tenant, id) DO UPDATE SET chat = excluded.chat, kind = excluded.kind, received_at = excluded.received_at,
+				expires_at = excluded.expires_at, attempt = excluded.attempt, raw = excluded.raw, reason = excluded.reason,
+				died_at = excluded.died_at`,
+		pruneDead: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[]) AS t(tenant)
+			WHERE d.tenant = t.tenant AND d.id IN (
+				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2)`,
+		deleteUpdates: `DELETE FROM {schema}.inbox_updates AS u USING ` + leased + `
+			WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id`,
+		deleteChats: `DELETE FROM {schema}.inbox_chats AS c
+			USING unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
+			WHERE ` + matches + ` AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = c.tenant AND u.chat = c.chat)`,
+		nextUpdates: `UPDATE {schema}.inbox_chats AS c SET at = nextval('{schema}.inbox_counter'), id = 0, attempt = 0, token = 0
+			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token) WHERE ` + matches,
+		retry: `UPDATE {schema}.inbox_chats AS c
+			SET at = CASE WHEN s.after > 0 THEN ` + micros + ` + s.after ELSE nextval('{schema}.inbox_counter') END,
+				attempt = c.attempt - s.back, token = 0
+			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[])
+				AS s(tenant, chat, id, token, after, back) WHERE ` + matches,
+
+		dead: `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM {schema}.inbox_dead
+			WHERE (tenant, id) > ($1, $2) AND ($3 = '' OR tenant = $3) ORDER BY tenant, id LIMIT $4`,
+		replay: `WITH risen AS (
+				DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
+				WHERE d.tenant = r.tenant AND d.id = r.id
+				RETURNING d.tenant, d.chat, d.id, d.kind, d.received_at, d.raw),
+			stored AS (
+				INSERT INTO {schema}.inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
+				SELECT tenant, chat, id, kind, received_at, NULL, 0, raw FROM risen ON CONFLICT DO NOTHING),
+			woken AS (
+				INSERT INTO {schema}.inbox_chats AS c (tenant, chat, at)
+				SELECT tenant, chat, nextval('{schema}.inbox_counter')
+				FROM (SELECT DISTINCT tenant, chat FROM risen ORDER BY tenant, chat) AS n
+				ON CONFLICT (tenant, chat) DO UPDATE SET at = c.at)
+			SELECT count(*) FROM risen`,
+		drop: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
+			WHERE d.tenant = r.tenant AND d.id = r.id`,
+		depth: `SELECT (SELECT count(*) FROM {schema}.inbox_updates WHERE $1 = '' OR tenant = $1),
+			(SELECT min(received_at) FROM {schema}.inbox_updates WHERE $1 = '' OR tenant = $1),
+			(SELECT count(*) FROM {schema}.inbox_chats WHERE ($1 = '' OR tenant = $1) AND token <> 0 AND at > ` + micros + `),
+			(SELECT count(*) FROM {schema}.inbox_dead WHERE $1 = '' OR tenant = $1)`,
+		forget: [5]string{
+			"SELECT FROM {schema}.inbox_chats WHERE tenant = $1 ORDER BY chat FOR UPDATE",
+			"DELETE FROM {schema}.inbox_updates WHERE tenant = $1",
+			"DELETE FROM {schema}.inbox_chats WHERE tenant = $1",
+			"DELETE FROM {schema}.inbox_dead WHERE tenant = $1",
+			"DELETE FROM {schema}.inbox_seen WHERE tenant = $1",
+		},
+	}
+	for _, text := range []*string{
+		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.extend,
+		&s.lockLeased, &s.bury, &s.pruneDead, &s.deleteUpdates, &s.deleteChats, &s.nextUpdates, &s.retry,
+		&s.dead, &s.replay, &s.drop, &s.depth, &s.forget[0], &s.forget[1], &s.forget[2], &s.forget[3], &s.forget[4],
+	} {
+		*text = db.name(*text)
+	}
+	return s
+}

@@ -1,0 +1,330 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
+)
+
+// Lease implements [inbox.Inbox].
+func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, error) {
+	const what = "lease updates"
+	if want.TTL <= 0 && ctx.Err() == nil {
+		return nil, sqlstore.Fail(what, "", errors.BadRequest, errors.New("TTL is not positive"))
+	}
+	if want.Limit <= 0 && ctx.Err() == nil {
+		return nil, nil
+	}
+	rooms := make(map[string]int, len(want.Held))
+	for tenant := range want.Held { // the caller may go before it is read
+		rooms[tenant] = want.Room(tenant)
+	}
+	rest := want.Room("")
+	var leases []inbox.Lease
+	err := in.do(ctx, what, &inboxOp{run: func(t *inboxTx) error {
+		l := lending{inboxTx: t, rest: want.Limit, until: t.now.Add(want.TTL)}
+		l.room = func(tenant string) int {
+			if n, ok := rooms[tenant]; ok {
+				return n
+			}
+			return rest
+		}
+		err := l.lend()
+		leases = l.leases
+		return err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return leases, nil
+}
+
+// lending is a Lease under way.
+type lending struct {
+	*inboxTx
+	room   func(tenant string) int
+	rest   int // how many more may be lent
+	until  time.Time
+	leases []inbox.Lease
+}
+
+// turn is a tenant that may have more.
+type turn struct {
+	tenant string
+	room   int
+}
+
+// lend takes one update of each tenant that has one, and then shares out what
+// more may be taken.
+func (l *lending) lend() error {
+	turns, err := l.each()
+	if err != nil {
+		return err
+	}
+	for l.rest > 0 && len(turns) > 0 {
+		share := max(1, l.rest/len(turns))
+		kept := turns[:0]
+		for _, u := range turns {
+			n := min(share, u.room, l.rest)
+			if n == 0 {
+				break // the rest has none left
+			}
+			got, err := l.take(u.tenant, n)
+			if err != nil {
+				return err
+			}
+			if u.room -= got; got == n && u.room > 0 {
+				kept = append(kept, u)
+			}
+		}
+		turns = kept
+	}
+	return nil
+}
+
+// each takes an update of each tenant, beginning with the tenant after the last
+// whose turn it was, and returns those that may have more.
+func (l *lending) each() (turns []turn, err error) {
+	begin, now := l.in.cursor, l.now.UnixMicro()
+	tenant, wrapped := begin, false
+	for l.rest > 0 {
+		var at int64
+		err := l.row(nextTenant, tenant).Scan(&tenant, &at)
+		switch {
+		case err == sql.ErrNoRows && !wrapped && begin != "":
+			tenant, wrapped = "", true
+			continue
+		case err == sql.ErrNoRows:
+			return turns, nil
+		case err != nil:
+			return nil, err
+		case wrapped && tenant > begin:
+			return turns, nil
+		}
+		room := l.room(tenant)
+		if at > now || room <= 0 {
+			continue
+		}
+		got, err := l.take(tenant, 1)
+		if err != nil {
+			return nil, err
+		}
+		if got > 0 && room > 1 {
+			turns = append(turns, turn{tenant, room - 1})
+		}
+	}
+	return turns, nil
+}
+
+// ready is a chat that is.
+type ready struct {
+	chat    string
+	id      int64
+	attempt int
+}
+
+// take lends up to n updates of a tenant; fewer are all that it has.
+func (l *lending) take(tenant string, n int) (got int, err error) {
+	for got < n {
+		chats, err := l.chats(tenant, n-got)
+		if err != nil || len(chats) == 0 {
+			return got, err
+		}
+		for _, c := range chats {
+			ok, err := l.first(tenant, c)
+			if err != nil {
+				return got, err
+			}
+			if ok {
+				got++
+				l.rest--
+				l.in.cursor = tenant
+			}
+		}
+	}
+	return got, nil
+}
+
+func (l *lending) chats(tenant string, n int) (all []ready, err error) {
+	rows, err := l.rows(readyChats, tenant, l.now.UnixMicro(), n)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c ready
+		if err := rows.Scan(&c.chat, &c.id, &c.attempt); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, rows.Err()
+}
+
+// first lends a chat's first update, and drops what has expired on the way. A
+// chat that has none goes.
+func (l *lending) first(tenant string, c ready) (bool, error) {
+	for {
+		lease := inbox.Lease{Update: inbox.Update{Tenant: tenant, Chat: c.chat}, Until: l.until}
+		var received int64
+		var expires sql.NullInt64
+		var raw []byte
+		err := l.row(firstUpdate, tenant, c.chat).Scan(&lease.ID, &lease.Kind, &received, &expires, &lease.Attempt, &raw)
+		if err == sql.ErrNoRows {
+			_, err = l.exec(deleteChat, tenant, c.chat)
+			return false, err
+		}
+		if err != nil {
+			return false, err
+		}
+		lease.ReceivedAt, lease.ExpiresAt, lease.Raw = time.UnixMicro(received).UTC(), timeOf(expires), raw
+		if lease.Expired(l.now) {
+			if _, err := l.exec(deleteUpdate, tenant, c.chat, lease.ID); err != nil {
+				return false, err
+			}
+			l.in.room.Left(tenant)
+			continue
+		}
+		if c.id == lease.ID {
+			lease.Attempt = c.attempt
+		} else if c.id != 0 { // one that was tried has been overtaken by one before it
+			if _, err := l.exec(saveAttempt, tenant, c.chat, c.id, c.attempt); err != nil {
+				return false, err
+			}
+		}
+		lease.Attempt++
+		if lease.Token, err = l.next(); err != nil {
+			return false, err
+		}
+		if _, err := l.exec(lendChat, tenant, c.chat, l.until.UnixMicro(), lease.ID, lease.Attempt, lease.Token); err != nil {
+			return false, err
+		}
+		l.leases = append(l.leases, lease)
+		return true, nil
+	}
+}
+
+// Extend implements [inbox.Inbox].
+func (in *Inbox) Extend(ctx context.Context, leases []inbox.Lease, ttl time.Duration) ([]bool, error) {
+	if len(leases) == 0 && ctx.Err() == nil {
+		return nil, nil
+	}
+	leases = slices.Clone(leases) // the caller may go before it is read
+	held := make([]bool, len(leases))
+	err := in.do(ctx, "extend leases", &inboxOp{run: func(t *inboxTx) error {
+		until := t.now.Add(ttl).UnixMicro()
+		for i := range leases {
+			l := &leases[i]
+			n, err := t.exec(extendChat, l.Tenant, l.Chat, leaseToken(l), until)
+			if err != nil {
+				return err
+			}
+			held[i] = n > 0
+		}
+		return nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return held, nil
+}
+
+// leaseToken is a lease's, and for one that was made up a number that no lease
+// has: 0 is that of chats that are not leased.
+func leaseToken(l *inbox.Lease) int64 {
+	if l.Token <= 0 {
+		return -1
+	}
+	return l.Token
+}
+
+// Settle implements [inbox.Inbox].
+func (in *Inbox) Settle(ctx context.Context, settlements []inbox.Settlement) ([]bool, error) {
+	if len(settlements) == 0 && ctx.Err() == nil {
+		return nil, nil
+	}
+	settlements = slices.Clone(settlements)
+	held := make([]bool, len(settlements))
+	err := in.do(ctx, "settle updates", &inboxOp{durable: true, run: func(t *inboxTx) (err error) {
+		for i := range settlements {
+			if held[i], err = t.settle(&settlements[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	for i := range settlements {
+		if s := &settlements[i]; held[i] && s.Verdict != inbox.Retry && s.Verdict != inbox.Return {
+			in.room.Left(s.Lease.Tenant)
+		}
+	}
+	return held, nil
+}
+
+func (t *inboxTx) settle(s *inbox.Settlement) (bool, error) {
+	l := &s.Lease
+	if s.Verdict == inbox.Done {
+		return t.done(l)
+	}
+	var id int64
+	var attempt int
+	err := t.row(leasedChat, l.Tenant, l.Chat, leaseToken(l)).Scan(&id, &attempt)
+	if err == sql.ErrNoRows || err == nil && id != l.ID {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	switch s.Verdict {
+	case inbox.Retry, inbox.Return:
+		at, err := t.next()
+		if err != nil {
+			return false, err
+		}
+		if s.After > 0 {
+			at = t.now.Add(s.After).UnixMicro()
+		} else {
+			t.ready = true
+		}
+		if s.Verdict == inbox.Return {
+			attempt--
+		}
+		_, err = t.exec(retryChat, l.Tenant, l.Chat, at, attempt)
+		return true, err
+	case inbox.Bury:
+		if _, err := t.exec(buryUpdate, l.Tenant, l.Chat, id, attempt, s.Reason, t.now.UnixMicro()); err != nil {
+			return false, err
+		}
+		if _, err := t.exec(pruneDead, l.Tenant, t.in.cfg.MaxDeadPerTenant); err != nil {
+			return false, err
+		}
+	}
+	return t.done(l)
+}
+
+// done takes an update out that its lease is held of.
+func (t *inboxTx) done(l *inbox.Lease) (bool, error) {
+	n, err := t.exec(doneUpdate, l.Tenant, l.Chat, l.ID, leaseToken(l))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	n, err = t.exec(doneChat, l.Tenant, l.Chat)
+	if err != nil || n > 0 {
+		return true, err
+	}
+	at, err := t.next()
+	if err != nil {
+		return false, err
+	}
+	t.ready = true
+	_, err = t.exec(nextUpdate, l.Tenant, l.Chat, at)
+	return true, err
+}

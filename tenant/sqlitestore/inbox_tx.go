@@ -1,0 +1,204 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"time"
+)
+
+// The statements of the inbox.
+const (
+	insertUpdate = iota
+	addChat
+	countTenant
+	countAll
+	seen
+	mark
+	forgetSeen
+	expire
+	nextTenant
+	readyChats
+	firstUpdate
+	saveAttempt
+	deleteUpdate
+	deleteChat
+	lendChat
+	extendChat
+	leasedChat
+	doneUpdate
+	doneChat
+	nextUpdate
+	retryChat
+	buryUpdate
+	pruneDead
+	takeDead
+	dropDead
+	forgetUpdates
+	forgetChats
+	forgetDead
+	forgetIDs
+	counterNow
+	setCounter
+	inboxStmtCount
+)
+
+// stillThere is not so of an update that has expired after its lease has.
+const stillThere = ` AND EXISTS (SELECT 1 FROM inbox_updates AS u WHERE u.tenant = ?1 AND u.chat = ?2 AND u.id = inbox_chats.id)`
+
+// tidyMost is how many rows of forgotten ids a transaction deletes.
+const tidyMost = 1000
+
+var inboxTexts = [inboxStmtCount]string{
+	insertUpdate: `INSERT INTO inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
+		SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+		WHERE NOT EXISTS (SELECT 1 FROM inbox_updates WHERE tenant = ?1 AND chat = ?2 AND id = ?3)`,
+	addChat:     "INSERT INTO inbox_chats (tenant, chat, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+	countTenant: "SELECT count(*) FROM inbox_updates WHERE tenant = ?",
+	countAll:    "SELECT count(*) FROM inbox_updates",
+	seen:        "SELECT hour, bits FROM inbox_seen WHERE tenant = ? AND block = ? AND hour >= ?",
+	mark: `INSERT INTO inbox_seen (tenant, block, hour, bits) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET bits = excluded.bits`,
+	forgetSeen: fmt.Sprintf(`DELETE FROM inbox_seen WHERE (tenant, block, hour) IN
+		(SELECT tenant, block, hour FROM inbox_seen WHERE hour < ? LIMIT %d)`, tidyMost),
+	expire: `DELETE FROM inbox_updates AS u WHERE expires_at <= ?1 AND NOT EXISTS
+		(SELECT 1 FROM inbox_chats AS c WHERE c.tenant = u.tenant AND c.chat = u.chat AND c.id = u.id AND c.token <> 0 AND c.at > ?1)`,
+
+	nextTenant:   "SELECT tenant, at FROM inbox_chats WHERE tenant > ? ORDER BY tenant, at LIMIT 1",
+	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND at <= ? ORDER BY at LIMIT ?",
+	firstUpdate:  "SELECT id, kind, received_at, expires_at, attempt, raw FROM inbox_updates WHERE tenant = ? AND chat = ? ORDER BY id LIMIT 1",
+	saveAttempt:  "UPDATE inbox_updates SET attempt = ?4 WHERE tenant = ?1 AND chat = ?2 AND id = ?3",
+	deleteUpdate: "DELETE FROM inbox_updates WHERE tenant = ? AND chat = ? AND id = ?",
+	deleteChat:   "DELETE FROM inbox_chats WHERE tenant = ? AND chat = ?",
+	lendChat:     "UPDATE inbox_chats SET at = ?3, id = ?4, attempt = ?5, token = ?6 WHERE tenant = ?1 AND chat = ?2",
+	extendChat:   "UPDATE inbox_chats SET at = ?4 WHERE tenant = ?1 AND chat = ?2 AND token = ?3" + stillThere,
+
+	leasedChat: "SELECT id, attempt FROM inbox_chats WHERE tenant = ?1 AND chat = ?2 AND token = ?3" + stillThere,
+	doneUpdate: `DELETE FROM inbox_updates WHERE tenant = ?1 AND chat = ?2 AND id = ?3
+		AND EXISTS (SELECT 1 FROM inbox_chats WHERE tenant = ?1 AND chat = ?2 AND id = ?3 AND token = ?4)`,
+	doneChat: `DELETE FROM inbox_chats WHERE tenant = ?1 AND chat = ?2
+		AND NOT EXISTS (SELECT 1 FROM inbox_updates WHERE tenant = ?1 AND chat = ?2)`,
+	nextUpdate: "UPDATE inbox_chats SET at = ?3, id = 0, attempt = 0, token = 0 WHERE tenant = ?1 AND chat = ?2",
+	retryChat:  "UPDATE inbox_chats SET at = ?3, attempt = ?4, token = 0 WHERE tenant = ?1 AND chat = ?2",
+
+	buryUpdate: `INSERT OR REPLACE INTO inbox_dead (tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at)
+		SELECT tenant, id, chat, kind, received_at, expires_at, ?4, raw, ?5, ?6 FROM inbox_updates
+		WHERE tenant = ?1 AND chat = ?2 AND id = ?3`,
+	pruneDead: `DELETE FROM inbox_dead WHERE tenant = ?1 AND id IN
+		(SELECT id FROM inbox_dead WHERE tenant = ?1 ORDER BY died_at DESC LIMIT -1 OFFSET ?2)`,
+	takeDead: "DELETE FROM inbox_dead WHERE tenant = ? AND id = ? RETURNING chat, kind, received_at, raw",
+	dropDead: "DELETE FROM inbox_dead WHERE tenant = ? AND id = ?",
+
+	forgetUpdates: "DELETE FROM inbox_updates WHERE tenant = ?",
+	forgetChats:   "DELETE FROM inbox_chats WHERE tenant = ?",
+	forgetDead:    "DELETE FROM inbox_dead WHERE tenant = ?",
+	forgetIDs:     "DELETE FROM inbox_seen WHERE tenant = ?",
+
+	counterNow: "SELECT n FROM inbox_counter",
+	setCounter: "UPDATE inbox_counter SET n = ?",
+}
+
+// inboxStmts are those of transactions, and those that only read.
+type inboxStmts struct {
+	tx                            [inboxStmtCount]*sql.Stmt
+	dead, depthTenant, depthOfAll *sql.Stmt
+}
+
+func (s *inboxStmts) prepare(ctx context.Context, db *DB) (err error) {
+	for i, text := range inboxTexts {
+		if s.tx[i], err = db.write.PrepareContext(ctx, text); err != nil {
+			return err
+		}
+	}
+	const depth = `SELECT count(*), min(received_at),
+		(SELECT count(*) FROM inbox_chats WHERE %[1]s AND token <> 0 AND at > ?2),
+		(SELECT count(*) FROM inbox_dead WHERE %[1]s) FROM inbox_updates WHERE %[1]s`
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&s.dead, `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM inbox_dead
+			WHERE (tenant, id) > (?1, ?2) AND (?3 = '' OR tenant = ?3) ORDER BY tenant, id LIMIT ?4`},
+		{&s.depthTenant, fmt.Sprintf(depth, "tenant = ?1")},
+		{&s.depthOfAll, fmt.Sprintf(depth, "?1 = ''")},
+	} {
+		if *p.stmt, err = db.read.PrepareContext(ctx, p.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inboxTx is a transaction of the queue.
+type inboxTx struct {
+	in  *Inbox
+	tx  *sql.Tx
+	now time.Time
+
+	stmts          [inboxStmtCount]*sql.Stmt
+	counter, saved int64
+	counting       bool
+	ready          bool // something is
+}
+
+func (t *inboxTx) stmt(n int) *sql.Stmt {
+	if t.stmts[n] == nil {
+		t.stmts[n] = t.tx.StmtContext(context.Background(), t.in.stmts.tx[n])
+	}
+	return t.stmts[n]
+}
+
+// exec runs a statement and returns how many rows it has changed. No context
+// that can end: the driver would start a goroutine to watch it.
+func (t *inboxTx) exec(n int, args ...any) (int64, error) {
+	result, err := t.stmt(n).ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (t *inboxTx) row(n int, args ...any) *sql.Row {
+	return t.stmt(n).QueryRowContext(context.Background(), args...)
+}
+
+func (t *inboxTx) rows(n int, args ...any) (*sql.Rows, error) {
+	return t.stmt(n).QueryContext(context.Background(), args...)
+}
+
+// next returns the next number of the counter.
+func (t *inboxTx) next() (int64, error) {
+	if !t.counting {
+		if err := t.row(counterNow).Scan(&t.counter); err != nil {
+			return 0, err
+		}
+		t.counting, t.saved = true, t.counter
+	}
+	t.counter++
+	return t.counter, nil
+}
+
+// end is the last to be done before the commit.
+func (t *inboxTx) end() error {
+	if t.counter == t.saved {
+		return nil
+	}
+	_, err := t.exec(setCounter, t.counter)
+	return err
+}
+
+// makeReady gives a chat that has a new update a place in the queue, if it has
+// none.
+func (t *inboxTx) makeReady(tenant, chat string) error {
+	at, err := t.next()
+	if err != nil {
+		return err
+	}
+	t.ready = true
+	_, err = t.exec(addChat, tenant, chat, at)
+	return err
+}
+
+// errBadConn makes database/sql close a connection.
+var errBadConn = driver.ErrBadConn
