@@ -136,6 +136,7 @@ func TestTheHealthOfABot(t *testing.T) {
 		Refused                 int       `json:"refused_requests"`
 		LastUpdate              time.Time `json:"last_update"`
 		LastFailureKind         string    `json:"last_failure_kind"`
+		Webhook                 *health.WebhookInfo
 	}
 	get := func() {
 		t.Helper()
@@ -147,6 +148,9 @@ func TestTheHealthOfABot(t *testing.T) {
 	assert.Equal(t, []int{14, 12, 1, 1, 0}, []int{r.Requests, r.Successes, r.Failures, r.Rejected, r.Refused})
 	assert.Equal(t, "outcome_unknown", r.LastFailureKind)
 	assert.WithinDuration(t, time.Now(), r.LastUpdate, time.Minute)
+	require.NotNil(t, r.Webhook)
+	assert.True(t, r.Webhook.Set)
+	assert.Positive(t, r.Webhook.Pending, "what had waited when it was set")
 
 	_, err := s.manager.SetLimits(t.Context(), "shop", session.Limits{Private: ratelimit.Limit{Burst: 1}}) // one message, ever
 	require.NoError(t, err)

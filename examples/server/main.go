@@ -165,6 +165,9 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	for _, a := range accounts {
+		if ctx.Err() != nil {
+			break
+		}
 		// One token that is wrong must not keep the others from running.
 		if _, err := f.manager.Register(ctx, a.id, a.token); err != nil {
 			log.Error("not registered", "tenant", a.id, "err", err)
@@ -173,6 +176,9 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		f.receive(a.id)
 	}
 	n, err := f.countStored(ctx)
+	if ctx.Err() != nil {
+		return nil // stopped while it was starting
+	}
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 )
@@ -98,6 +103,71 @@ func TestWhatWasReceivedIsAnsweredBeforeTheEnd(t *testing.T) {
 		assert.Equal(t, users, s.srv.CallCount("sendMessage"))
 		assert.NotContains(t, s.log.String(), "left in the inbox")
 	})
+}
+
+func TestAnUpdateThatComesTwiceCountsOnce(t *testing.T) {
+	s := newSite(t, byPolling)
+	u, err := inbox.Parse("shop", []byte(`{"update_id":7,"message":{"text":"/help","chat":{"id":42}}}`), time.Now())
+	require.NoError(t, err)
+	for range 2 {
+		outcomes, err := counted{s.fleet}.Put(t.Context(), []inbox.Update{u})
+		require.NoError(t, err)
+		require.Len(t, outcomes, 1)
+		require.NoError(t, outcomes[0].Err)
+	}
+	require.NoError(t, s.recorder.Flush(t.Context()))
+	now := time.Now()
+	r, err := usage.NewReporter(s.db.Usage, s.monitor).Report(t.Context(), "shop", now.Add(-time.Hour), now.Add(time.Hour), time.UTC)
+	require.NoError(t, err)
+	assert.Equal(t, []usage.TypeCount{{Type: "message", Count: 1}}, r.Updates)
+	require.Len(t, r.Chats, 1)
+	assert.Equal(t, usage.Chat{ID: 42}, r.Chats[0].Chat)
+}
+
+// proxy passes on what Telegram delivers to a server that says in its log where
+// it is.
+type proxy struct{ log *syncLog }
+
+var pages = regexp.MustCompile(`url=http://(127\.0\.0\.1:\d+)/status`)
+
+func (p proxy) RoundTrip(r *http.Request) (*http.Response, error) {
+	at := pages.FindAllStringSubmatch(p.log.String(), -1)
+	if len(at) == 0 {
+		return nil, errors.New("the server is not there yet")
+	}
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host = "http", at[len(at)-1][1]
+	return (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+}
+
+func TestAServiceSetsTheWebhooksThatAreMissingWhenItStarts(t *testing.T) {
+	t.Setenv(database.KeysVariable, "")
+	var log syncLog
+	srv := bottest.New(bottest.Config{WebhookTransport: proxy{&log}})
+	defer srv.Close()
+	url, err := srv.Start()
+	require.NoError(t, err)
+	bot, ann := srv.NewBot("shop_bot"), srv.NewUser("Ann")
+	args := []string{"-public-url", "https://bots.example.com/", "-listen", "127.0.0.1:0", "-api", url, "-db", filepath.Join(t.TempDir(), "fleet.db")}
+	tokens := "shop " + bot.Token()
+	for n := 1; n <= 2; n++ {
+		t.Setenv("BOT_TOKENS", tokens)
+		tokens = "" // the second time the tenant is known
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan int)
+		go func() { done <- run(ctx, args, io.Discard, &log) }()
+		ann.Write(bot, fmt.Sprint("hello ", n))
+		assert.Eventually(t, func() bool { return srv.CallCount("sendMessage") == n }, 20*time.Second, 5*time.Millisecond)
+		stop()
+		require.Equal(t, 0, <-done, log.String())
+		assert.Equal(t, n, strings.Count(log.String(), "webhook changed"))
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		r, err := client.Get(url + "/bot" + bot.Token() + "/deleteWebhook") // somebody does
+		require.NoError(t, err)
+		require.NoError(t, r.Body.Close())
+	}
+	assert.Zero(t, srv.CallCount("getUpdates"))
+	assert.NotContains(t, log.String(), bot.Token())
 }
 
 func TestStrangersDeliverNothing(t *testing.T) {

@@ -60,7 +60,8 @@ func (f *fleet) serveOwner(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveVerify begins the proof: who follows the link and presses Start owns the
-// bot. Of one that has an owner it shows who that is.
+// bot, so a real service shows the link to nobody but its customer. Of a bot that
+// has an owner it shows who that is.
 func (f *fleet) serveVerify(w http.ResponseWriter, r *http.Request) {
 	var in verification
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))

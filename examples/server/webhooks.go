@@ -93,7 +93,9 @@ func (f *fleet) handleWebhooks(mux *http.ServeMux) {
 func (f *fleet) ensureWebhook(ctx context.Context, hooks *webhook.Manager, id string) {
 	r, err := hooks.Ensure(ctx, id, webhook.Options{})
 	if err != nil {
-		if ctx.Err() == nil && !errors.Is(err, errors.NotFound) {
+		switch {
+		case ctx.Err() != nil || errors.Is(err, errors.NotFound) || errors.Is(err, errors.Suspended):
+		default:
 			f.log.Error("webhook not set", "tenant", id, "err", err)
 		}
 		return
