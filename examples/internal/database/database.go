@@ -19,8 +19,8 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/sqlitestore"
 )
 
-// DB is an open database: the store of tenants, and those of how their bots do
-// and of what they have done.
+// DB is an open database: the store of tenants, those of how their bots do and
+// of what they have done, and those of what comes in.
 type DB struct {
 	Tenants tenant.Store
 	Health  health.Store
@@ -30,12 +30,6 @@ type DB struct {
 	// Secret returns a secret of 32 bytes for a purpose, which is the same at
 	// each start.
 	Secret func(purpose string) ([]byte, error)
-}
-
-// with joins a database's stores. Those of health, usage and updates are in
-// memory, for either kind of database, and end with the process.
-func with(tenants tenant.Store, close func() error) DB {
-	return DB{Tenants: tenants, Health: health.NewMemoryStore(), Usage: usage.NewMemoryStore(), Updates: inMemory(), Close: close}
 }
 
 // KeysVariable is the environment variable that keys are read from.
@@ -64,13 +58,21 @@ func open(ctx context.Context, where, keys string) (DB, error) {
 		if err != nil {
 			return DB{}, err
 		}
-		return with(db.Tenants(), db.Close), nil
+		return DB{
+			Tenants: db.Tenants(), Health: db.Health(), Usage: db.Usage(),
+			Updates: Updates{Inbox: db.Inbox(), Leases: db.Leases(), Owners: db.Ownership()},
+			Close:   db.Close,
+		}, nil
 	}
 	db, err := sqlitestore.Open(ctx, where, sqlitestore.Config{Keys: ring})
 	if err != nil {
 		return DB{}, err
 	}
-	return with(db.Tenants(), db.Close), nil
+	return DB{
+		Tenants: db.Tenants(), Health: db.Health(), Usage: db.Usage(),
+		Updates: Updates{Inbox: db.Inbox(), Leases: db.Leases(), Owners: db.Ownership()},
+		Close:   db.Close,
+	}, nil
 }
 
 // IsPostgres reports whether a -db flag names a PostgreSQL.
@@ -87,6 +89,7 @@ func temporary(ctx context.Context) (DB, error) {
 	if err != nil {
 		return DB{}, errors.Join(err, os.RemoveAll(dir))
 	}
+	db.Updates = inMemory()
 	done := db.Close
 	db.Close = func() error { return errors.Join(done(), os.RemoveAll(dir)) }
 	return db, nil

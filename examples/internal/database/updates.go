@@ -13,9 +13,8 @@ type Updates struct {
 	Owners ownership.Store
 }
 
-// inMemory returns stores that end with the process: updates that are not
-// handled then are lost, owners prove themselves anew, and another process with
-// the same database polls the same bots.
+// inMemory returns stores that end with the process, as a temporary database
+// does.
 func inMemory() Updates {
 	in, err := inbox.NewMemory(inbox.MemoryConfig{})
 	if err != nil {
