@@ -241,10 +241,13 @@ func slotOf(now, length int64) int32 {
 }
 
 // state returns what is known of a tenant, nil where there is no room for a
-// new one. The shard's lock is held.
+// new one, and for the empty id, which no store takes. The shard's lock is held.
 func (m *Monitor) state(sh *shard, tenant string) *state {
 	s := sh.tenants[tenant]
 	if s == nil {
+		if tenant == "" {
+			return nil
+		}
 		if m.tenants.Add(1) > m.most {
 			m.tenants.Add(-1)
 			return nil

@@ -210,7 +210,7 @@ type Fleet struct {
 	// Breaker is the state of the circuit breaker of all tenants together.
 	Breaker Breaker `json:"platform_breaker"`
 	// Untracked is how many outcomes were of tenants for which there was no
-	// room.
+	// room, or named no tenant.
 	Untracked uint64 `json:"untracked_requests"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
@@ -25,6 +26,8 @@ type saver struct {
 	turn   chan struct{}
 	seq    uint64     // of the pending flush
 	flying []Snapshot // the pending flush, which may or may not have been applied
+	// halves are what follows it of a flush that was refused.
+	halves [][]Snapshot
 
 	round uint8 // of saves; the loop's own
 }
@@ -136,6 +139,9 @@ func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, do
 		return at, false, err
 	}
 	defer s.give()
+	if n := len(s.halves); s.flying == nil && n > 0 {
+		s.flying, s.halves = s.halves[n-1], s.halves[:n-1]
+	}
 	if s.flying == nil {
 		s.flying, at = m.changed(at, s.batch, s.round)
 		if len(s.flying) == 0 {
@@ -143,8 +149,19 @@ func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, do
 			return at, true, nil
 		}
 	}
-	if err := s.merge(ctx); err != nil {
+	switch err := s.merge(ctx); {
+	case err == nil:
+	case !errors.Is(err, errors.BadRequest):
 		return at, false, err
+	case len(s.flying) == 1:
+		// To try it again would keep all others from being saved, for ever.
+		s.log.Error("health snapshot dropped: the store refuses it", slog.String("tenant", s.flying[0].Tenant),
+			slog.Any("err", errors.Classify(err)))
+	default:
+		// A refused flush was not applied. One snapshot of it is to blame, and
+		// halving finds it.
+		half := len(s.flying) / 2
+		s.halves = append(s.halves, s.flying[half:], s.flying[:half:half])
 	}
 	s.flying = nil
 	s.seq++
@@ -187,8 +204,13 @@ func (s *saver) forget(ctx context.Context, tenant string) error {
 		return err
 	}
 	defer s.give()
+	gone := func(snap Snapshot) bool { return snap.Tenant == tenant }
+	for i := range s.halves {
+		s.halves[i] = slices.DeleteFunc(s.halves[i], gone)
+	}
+	s.halves = slices.DeleteFunc(s.halves, func(half []Snapshot) bool { return len(half) == 0 })
 	if s.flying != nil {
-		s.flying = slices.DeleteFunc(s.flying, func(snap Snapshot) bool { return snap.Tenant == tenant })
+		s.flying = slices.DeleteFunc(s.flying, gone)
 		if len(s.flying) == 0 {
 			// It may have been applied, so its number is not for another one.
 			s.flying = nil
