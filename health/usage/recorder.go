@@ -280,7 +280,7 @@ func (r *Recorder) open(sh *shard, tenant string, current *hour, at int64) *hour
 func (r *Recorder) Dropped() uint64 { return r.lost.Load() }
 
 // Start flushes and tidies up in the background, until [Recorder.Stop] or until
-// ctx ends, which ends it at once. The error, of kind [errors.Closed] or
+// ctx ends, which ends it at once, with nothing flushed. The error, of kind [errors.Closed] or
 // [errors.Exists], says that it was stopped or started before.
 func (r *Recorder) Start(ctx context.Context) error {
 	return r.life.Start(ctx, "usage recorder", func(ctx context.Context, stop <-chan struct{}) (err error) {
