@@ -8,8 +8,8 @@ import (
 )
 
 // Start loads what is stored, and then saves and alerts in the background,
-// until [Monitor.Stop] or until ctx ends, which ends it at once. It does not
-// wait for the store: see [Monitor.Ready]. The error, of kind [errors.Closed]
+// until [Monitor.Stop] or until ctx ends, which ends it at once, with nothing
+// saved: a context that a signal ends is for what calls Stop. It does not wait for the store: see [Monitor.Ready]. The error, of kind [errors.Closed]
 // or [errors.Exists], says that it was stopped or started before.
 func (m *Monitor) Start(ctx context.Context) error {
 	return m.life.Start(ctx, "health monitor", func(ctx context.Context, stop <-chan struct{}) (err error) {

@@ -175,6 +175,7 @@ func (r *Recorder) Observe(tenant string, c Call) {
 		return
 	}
 	poll := len(c.Method) == len(getUpdates) && strings.EqualFold(c.Method, getUpdates)
+	c.Chat = c.Chat.normal()
 	hash := c.Chat.hash()
 	sh, h := r.begin(tenant, c.At)
 	defer sh.mu.Unlock()
@@ -202,6 +203,7 @@ func (r *Recorder) Observe(tenant string, c Call) {
 
 // Update counts an update that was received. It blocks as little as Observe.
 func (r *Recorder) Update(tenant string, u Update) {
+	u.Chat = u.Chat.normal()
 	hash := u.Chat.hash()
 	sh, h := r.begin(tenant, u.At)
 	defer sh.mu.Unlock()
@@ -229,6 +231,10 @@ func (r *Recorder) begin(tenant string, t time.Time) (*shard, *hour) {
 	}
 	sh := r.shard(tenant)
 	sh.mu.Lock()
+	if tenant == "" { // no store takes it
+		r.lost.Add(1)
+		return sh, nil
+	}
 	h := sh.current[tenant]
 	if h == nil || h.at != at {
 		if h = r.open(sh, tenant, h, at); h == nil {
@@ -268,12 +274,13 @@ func (r *Recorder) open(sh *shard, tenant string, current *hour, at int64) *hour
 	return h
 }
 
-// Dropped returns how many calls and updates were not counted since too many
-// roll-ups were waiting for a store that failed.
+// Dropped returns how many calls and updates were not counted: since too many
+// roll-ups were waiting for a store that failed, since no tenant was named, or
+// since the store refused the roll-up for good.
 func (r *Recorder) Dropped() uint64 { return r.lost.Load() }
 
 // Start flushes and tidies up in the background, until [Recorder.Stop] or until
-// ctx ends, which ends it at once. The error, of kind [errors.Closed] or
+// ctx ends, which ends it at once, with nothing flushed. The error, of kind [errors.Closed] or
 // [errors.Exists], says that it was stopped or started before.
 func (r *Recorder) Start(ctx context.Context) error {
 	return r.life.Start(ctx, "usage recorder", func(ctx context.Context, stop <-chan struct{}) (err error) {

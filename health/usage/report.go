@@ -8,6 +8,7 @@ import (
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
 // Report is a tenant's usage between two times. Its JSON has the figures that
@@ -139,8 +140,11 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 	from, to = from.In(zone), to.In(zone)
 	rep := &Report{Tenant: tenant, From: from, To: to, Zone: zone.String()}
 	var total Rollup
-	days := make(map[string]*Rollup)
+	days := daysOf(from, to)
 	for i := range rollups {
+		if ctx.Err() != nil {
+			return nil, loop.Ended("report usage", ctx)
+		}
 		r := &rollups[i]
 		at := r.Start
 		if r.Daily {
@@ -149,16 +153,10 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 		if at.Before(from) || !at.Before(to) {
 			continue
 		}
-		at = at.In(zone)
-		date := at.Format(time.DateOnly)
-		day := days[date]
-		if day == nil {
-			day = &Rollup{}
-			days[date] = day
-		}
-		day.merge(r, reportExact, 0)
+		dayAt(days, at).merge(r, reportExact, 0)
 		total.merge(r, reportExact, reportChats)
 		if !r.Daily {
+			at = at.In(zone)
 			h := &rep.Hours[at.Weekday()][at.Hour()]
 			h.Requests += r.Requests
 			h.Received += r.Received
@@ -166,13 +164,8 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 	}
 	rep.Totals = totals(&total)
 	rep.LastActive = total.LastActive
-	for day := from; day.Before(to); day = time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, zone) {
-		date := day.Format(time.DateOnly)
-		figures := DayReport{Date: date}
-		if r := days[date]; r != nil {
-			figures.Totals = totals(r)
-		}
-		rep.Days = append(rep.Days, figures)
+	for i := range days {
+		rep.Days = append(rep.Days, DayReport{Date: days[i].date, Totals: totals(&days[i].Rollup)})
 	}
 	rep.Busiest = busiest(&rep.Hours)
 	rep.Methods, rep.Kinds, rep.Updates = orEmpty(total.Methods), orEmpty(total.Kinds), orEmpty(total.Updates)

@@ -206,10 +206,37 @@ func (t Top) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON returns.
 func (t *Top) UnmarshalJSON(data []byte) error {
-	var read topJSON
+	// The chats are read as texts: what an older version wrote may hold a name
+	// that is none, or one chat in two spellings, and one bad name must not
+	// make all that is stored beside it unreadable.
+	var read struct {
+		Chats []struct {
+			ChatCount
+			Chat string `json:"chat"`
+		} `json:"chats"`
+		Floor uint64 `json:"floor"`
+	}
 	if err := json.Unmarshal(data, &read); err != nil {
 		return err
 	}
-	t.set(read.Chats[:min(len(read.Chats), topMost)], read.Floor)
+	at := make(map[Chat]int, len(read.Chats))
+	list := make([]ChatCount, 0, min(len(read.Chats), topMost))
+	for _, r := range read.Chats {
+		c := r.ChatCount
+		c.Chat = chatOf(r.Chat)
+		if i, seen := at[c.Chat]; seen {
+			list[i].In += c.In
+			list[i].Out += c.Out
+			list[i].Missed += c.Missed
+			continue
+		}
+		if c.Chat.IsZero() || len(list) == topMost {
+			read.Floor = max(read.Floor, c.most())
+			continue
+		}
+		at[c.Chat] = len(list)
+		list = append(list, c)
+	}
+	t.set(list, read.Floor)
 	return nil
 }
