@@ -232,17 +232,39 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 	}
 }
 
-// compare closes a bot that is not of the stored record. One that is opening
-// may have read another.
+// compare closes a bot that the stored record no longer allows, and makes the
+// record's limits known. One that is opening may have read another record.
+//
+// A bot stays open for other changes: a poller may hold it for days, and
+// nobody could use the tenant until it gave it back.
 func (m *Manager) compare(id string, stored map[string]Record) {
 	t, opening, found := m.pool.core.Peek(id)
 	if !found {
 		return
 	}
 	r, there := stored[id]
-	if there && !opening && r.Version == t.Record.Version && r.CreatedAt.Equal(t.Record.CreatedAt) &&
-		(r.TokenErr != nil || r.Token.Equal(t.Record.Token)) {
+	if !there || opening || !sameBot(t.Record, r) {
+		m.pool.evict(id, !there || r.Status == Suspended)
 		return
 	}
-	m.pool.evict(id, !there || r.Status == Suspended)
+	if r.Version <= t.Record.Version {
+		return
+	}
+	// Not only where they differ from those it was opened with: others may
+	// have been made known since.
+	if err := m.pool.limit(id, r.Limits); err != nil {
+		m.log.Error("limits were not taken", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+	}
+}
+
+// sameBot reports whether a bot that was opened from one record is what the
+// stored one would open.
+func sameBot(open, stored Record) bool {
+	if stored.Status != Active || stored.BotID != open.BotID || !stored.CreatedAt.Equal(open.CreatedAt) {
+		return false
+	}
+	if stored.TokenErr != nil { // it may be another token, unless nothing changed
+		return stored.Version == open.Version
+	}
+	return stored.Token.Equal(open.Token)
 }

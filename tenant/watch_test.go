@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,13 +22,27 @@ type replica struct {
 	pool   *tenant.Pool
 	opened atomic.Int64
 	closed atomic.Int64
+	told   sync.Map // limits by tenant
+}
+
+// SetTenant implements [tenant.Limiter].
+func (r *replica) SetTenant(id string, limits session.Limits) error {
+	r.told.Store(id, limits)
+	return nil
+}
+
+// limits returns what the replica's limiter was last told.
+func (r *replica) limits(id string) session.Limits {
+	l, _ := r.told.Load(id)
+	limits, _ := l.(session.Limits)
+	return limits
 }
 
 func newReplica(t *testing.T, srv *bottest.Server, store tenant.Store) *replica {
 	s, err := session.New(session.Config{Transport: srv.Transport()})
 	require.NoError(t, err)
 	r := &replica{}
-	r.pool, err = tenant.NewPool(s, store, tenant.PoolConfig{OnOpen: []tenant.Hook{
+	r.pool, err = tenant.NewPool(s, store, tenant.PoolConfig{Limiter: r, OnOpen: []tenant.Hook{
 		func(context.Context, *tenant.Tenant) (func(context.Context) error, error) {
 			r.opened.Add(1)
 			return func(context.Context) error { r.closed.Add(1); return nil }, nil
@@ -245,5 +260,56 @@ func TestAManagerStopsWithItsContext(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, f.Start(bg))
 		f.Stop()
+	})
+}
+
+func TestAChangeThatLeavesTheBotAsItIsEndsNoInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		memory := tenant.NewMemoryStore()
+		store := &deaf{MemoryStore: memory}
+		a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+		_, err := a.Register(bg, "shop", srv.NewBot("shop_bot").Token())
+		require.NoError(t, err)
+		synctest.Wait()
+		leases := []tenant.Lease{}
+		for _, r := range []*replica{a, b} { // each has a poller, for days
+			l, err := r.pool.Acquire(bg, "shop")
+			require.NoError(t, err)
+			leases = append(leases, l)
+		}
+		check := func(what string) {
+			synctest.Wait()
+			a.use(t, "shop")
+			b.use(t, "shop")
+			assert.Equal(t, int64(1), a.opened.Load(), what)
+			assert.Equal(t, int64(1), b.opened.Load(), what)
+		}
+		for _, weight := range []int{2, 3, 0} {
+			_, err = a.SetLimits(bg, "shop", session.Limits{Weight: weight})
+			require.NoError(t, err)
+			check("limits")
+			assert.Equal(t, session.Limits{Weight: weight}, b.limits("shop"), "another replica's limits bind at once")
+		}
+		r, err := memory.Get(bg, "shop")
+		require.NoError(t, err)
+		r.Metadata = map[string]string{"plan": "pro"}
+		_, err = memory.Put(bg, r)
+		require.NoError(t, err)
+		check("metadata")
+
+		store.down.Store(true)
+		(*store.cut.Load())()
+		_, err = a.SetLimits(bg, "shop", session.Limits{Weight: 4})
+		require.NoError(t, err)
+		store.down.Store(false)
+		time.Sleep(time.Minute)
+		check("a watch that was begun anew")
+		assert.Equal(t, session.Limits{Weight: 4}, b.limits("shop"), "what was missed binds too")
+		for _, l := range leases {
+			assert.NoError(t, l.Context().Err())
+			l.Release()
+		}
 	})
 }
