@@ -167,19 +167,35 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	if err != nil {
 		return Record{}, err
 	}
+	for range maxTries {
+		r, again, err := m.rotate(ctx, id, t)
+		if !again {
+			return r, err
+		}
+	}
+	return Record{}, fail("rotate token", id, errors.Stale, nil)
+}
+
+// rotate asks Telegram about a token and stores it. again says that somebody
+// else rotated meanwhile: Telegram's answer may be older than the other token,
+// which then is the one it accepts, so it is to be asked anew.
+func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Record, again bool, err error) {
 	old, err := m.store.Get(ctx, id)
 	if err != nil {
-		return Record{}, err
+		return Record{}, false, err
 	}
 	if old.BotID != t.ID() {
-		return Record{}, fail("rotate token", id, errors.WrongBot, nil)
+		return Record{}, false, fail("rotate token", id, errors.WrongBot, nil)
 	}
 	seen, err := m.identify(ctx, id, t)
 	if err != nil {
-		return Record{}, err
+		return Record{}, false, err
 	}
 	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
+		if again = !r.Token.Equal(t) && !sameToken(old, *r); again {
+			return false, nil
+		}
 		if r.BotID != t.ID() {
 			return false, fail("rotate token", id, errors.WrongBot, nil)
 		}
@@ -192,11 +208,22 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 		}
 		return true, nil
 	})
-	if err != nil || !changed {
-		return r, err
+	switch {
+	case err != nil || again:
+		return Record{}, again, err
+	case changed:
+		m.changed(ctx, "token rotated", r, false)
 	}
-	m.changed(ctx, "token rotated", r, false)
-	return r, nil
+	return r, false, nil
+}
+
+// sameToken reports whether a record still has the token that it had. Of tokens
+// that can't be unsealed that is only known while nothing has changed.
+func sameToken(old, r Record) bool {
+	if old.TokenErr != nil || r.TokenErr != nil {
+		return old.Version == r.Version && old.CreatedAt.Equal(r.CreatedAt)
+	}
+	return old.CreatedAt.Equal(r.CreatedAt) && old.Token.Equal(r.Token)
 }
 
 // SetLimits changes a tenant's limits; zero fields mean the fleet's. They bind
