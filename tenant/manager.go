@@ -134,6 +134,7 @@ func (m *Manager) registered(ctx context.Context, id string, t session.Token) (R
 	case !old.Token.Equal(t):
 		return Record{}, false, fail("register tenant", id, errors.Exists, nil)
 	}
+	m.compare(id, map[string]Record{id: old}) // as in rotate
 	return old, true, nil
 }
 
@@ -213,6 +214,10 @@ func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Rec
 		return Record{}, again, err
 	case changed:
 		m.changed(ctx, "token rotated", r, false)
+	default:
+		// It may have been stored by a call that failed before it came here,
+		// and the old token's bot been opened since.
+		m.compare(id, map[string]Record{r.ID: r})
 	}
 	return r, false, nil
 }
@@ -327,6 +332,9 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
 		if errors.Is(err, errors.NotFound) && checkID(id) == nil {
+			// It may have been removed by a call that failed before it came
+			// here.
+			m.ended(id)
 			if err := m.absent(ctx, id); err != nil {
 				return err
 			}
@@ -336,8 +344,8 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
-			m.evicted(ctx, "tenant removed", r, true)
-			_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+			m.ended(id)
+			m.said(ctx, "tenant removed", r)
 			gone := newsOf(r)
 			gone.gone = true
 			return m.standing.tell(ctx, id, gone)
@@ -348,6 +356,13 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 	}
 	return fail("remove tenant", id, errors.Stale, nil)
+}
+
+// ended gives up a removed tenant's bot and limits. The limits come first:
+// whoever opens the bot of one that is registered anew makes its own known.
+func (m *Manager) ended(id string) {
+	_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+	m.pool.evict(id, true)
 }
 
 // Get returns a tenant's record.
@@ -440,13 +455,12 @@ func (m *Manager) doubtful(id string, err error) {
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.evicted(ctx, what, r, abort)
+	m.pool.evict(r.ID, abort)
+	m.said(ctx, what, r)
 	_ = m.standing.tell(ctx, r.ID, newsOf(r))
 }
 
-// evicted makes a stored change known to the pool.
-func (m *Manager) evicted(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.evict(r.ID, abort)
+func (m *Manager) said(ctx context.Context, what string, r Record) {
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
 
@@ -463,11 +477,17 @@ func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error 
 		r.Status, r.Reason = Quarantined, reason
 		return true, nil
 	})
-	if errors.Is(err, errors.NotFound) {
-		return nil // removed meanwhile
-	}
-	if err != nil || !changed {
+	switch {
+	case errors.Is(err, errors.NotFound): // removed meanwhile
+		m.pool.evict(t.ID(), true)
+		return nil
+	case err != nil:
 		return err
+	case !changed:
+		// The instance is of what was stored before, and nobody else may know:
+		// the change was another process's and was not heard here.
+		m.compare(t.ID(), map[string]Record{r.ID: r})
+		return nil
 	}
 	m.changed(ctx, "tenant quarantined", r, false)
 	if m.cfg.OnQuarantine != nil {

@@ -100,3 +100,79 @@ func TestARotationDoesNotUndoALaterOne(t *testing.T) {
 		assert.ErrorIs(t, err, errors.WrongBot)
 	})
 }
+
+func TestAnInstanceOfAnOldTokenIsGivenUpAfterA401(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store := tenant.NewMemoryStore()
+		a, _ := newManager(t, srv.Transport(), store, tenant.PoolConfig{})
+		_, b := newManager(t, srv.Transport(), store, tenant.PoolConfig{}) // does not hear of changes
+		bot := srv.NewBot("shop_bot")
+		_, err := a.Register(bg, "shop", bot.Token())
+		require.NoError(t, err)
+		call := func() error {
+			return b.Do(bg, "shop", func(ctx context.Context, tt *tenant.Tenant) error {
+				_, err := tt.Bot.GetMeWithContext(ctx, nil)
+				return err
+			})
+		}
+		require.NoError(t, call())
+
+		_, err = a.Rotate(bg, "shop", bot.RotateToken())
+		require.NoError(t, err)
+		assert.ErrorIs(t, call(), errors.Unauthorized, "once")
+		assert.NoError(t, call(), "the stored token is good")
+
+		lease, err := b.Acquire(bg, "shop")
+		require.NoError(t, err)
+		bot.RotateToken()
+		require.NoError(t, a.Remove(bg, "shop"))
+		_, err = lease.Tenant().Bot.GetMeWithContext(bg, nil)
+		assert.ErrorIs(t, err, errors.Unauthorized)
+		assert.Error(t, lease.Context().Err(), "who uses a removed tenant is told to stop")
+		lease.Release()
+		assert.ErrorIs(t, call(), errors.NotFound)
+	})
+}
+
+func TestRepeatingAChangeThatWasMadeEndsTheOldBot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store := &fickle{MemoryStore: tenant.NewMemoryStore()}
+		m, p := newManager(t, srv.Transport(), store, tenant.PoolConfig{})
+		bot := srv.NewBot("shop_bot")
+		_, err := m.Register(bg, "shop", bot.Token())
+		require.NoError(t, err)
+		use := func() string {
+			lease, err := p.Acquire(bg, "shop")
+			require.NoError(t, err)
+			defer lease.Release()
+			return lease.Tenant().Record.Token.Reveal()
+		}
+
+		old, token := bot.Token(), bot.RotateToken()
+		store.fails = true
+		_, err = m.Rotate(bg, "shop", token)
+		require.ErrorIs(t, err, errors.StoreUnavailable)
+		require.Equal(t, old, use(), "it is not stored yet")
+		store.late()
+		_, err = m.Rotate(bg, "shop", token)
+		require.NoError(t, err)
+		assert.Equal(t, token, use())
+		lease, err := p.Acquire(bg, "shop")
+		require.NoError(t, err)
+		_, err = m.Rotate(bg, "shop", token)
+		require.NoError(t, err)
+		_, err = m.Register(bg, "shop", token)
+		require.NoError(t, err)
+		assert.Equal(t, token, use(), "a repetition with nothing to do ends nothing")
+
+		store.fails = true
+		require.ErrorIs(t, m.Remove(bg, "shop"), errors.StoreUnavailable)
+		require.ErrorIs(t, m.Remove(bg, "shop"), errors.NotFound)
+		assert.Error(t, lease.Context().Err(), "who uses a removed tenant is told to stop")
+		lease.Release()
+	})
+}

@@ -138,12 +138,12 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 	}
 }
 
-// forget takes the limits of a tenant that was removed, and lets others forget
-// it, unless it is back.
+// forget takes the bot and the limits of a tenant that was removed, and lets
+// others forget it, unless it is back.
 func (m *Manager) forget(ctx context.Context, id string) {
 	defer m.standing.begin(id)()
 	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
-		_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+		m.ended(id)
 		_ = m.absent(ctx, id)                  // which is logged
 	}
 }
