@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -311,5 +312,103 @@ func TestAChangeThatLeavesTheBotAsItIsEndsNoInstance(t *testing.T) {
 			assert.NoError(t, l.Context().Err())
 			l.Release()
 		}
+	})
+}
+
+func TestAnInstanceThatEndsHearsOfWhatWasMissedToo(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, r *replica, bot *bottest.Bot){
+		"suspended": func(t *testing.T, r *replica, _ *bottest.Bot) {
+			_, err := r.Suspend(bg, "shop", "unpaid")
+			require.NoError(t, err)
+		},
+		"removed": func(t *testing.T, r *replica, _ *bottest.Bot) {
+			require.NoError(t, r.Remove(bg, "shop"))
+		},
+		"another's": func(t *testing.T, r *replica, bot *bottest.Bot) {
+			require.NoError(t, r.Remove(bg, "shop"))
+			_, err := r.Register(bg, "shop", bot.Token())
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+				defer srv.Close()
+				memory := tenant.NewMemoryStore()
+				store := &deaf{MemoryStore: memory}
+				a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+				bot := srv.NewBot("shop_bot")
+				_, err := a.Register(bg, "shop", bot.Token())
+				require.NoError(t, err)
+				synctest.Wait()
+				lease, err := b.pool.Acquire(bg, "shop")
+				require.NoError(t, err)
+				defer lease.Release()
+				_, err = a.Rotate(bg, "shop", bot.RotateToken())
+				require.NoError(t, err)
+				synctest.Wait()
+				require.NoError(t, lease.Context().Err(), "it ends with its last lease")
+
+				store.down.Store(true)
+				(*store.cut.Load())()
+				time.Sleep(time.Minute)
+				change(t, a, bot)
+				store.down.Store(false)
+				time.Sleep(time.Minute)
+				assert.Error(t, lease.Context().Err())
+			})
+		})
+	}
+}
+
+// partly is a store one of whose records can't be read.
+type partly struct {
+	*tenant.MemoryStore
+	bad atomic.Pointer[string]
+}
+
+func (s *partly) Get(ctx context.Context, id string) (tenant.Record, error) {
+	if bad := s.bad.Load(); bad != nil && *bad == id {
+		return tenant.Record{}, errors.Internal
+	}
+	return s.MemoryStore.Get(ctx, id)
+}
+
+func (s *partly) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
+	if bad := s.bad.Load(); bad != nil && slices.Contains(ids, *bad) {
+		return nil, errors.Internal
+	}
+	return s.MemoryStore.GetMany(ctx, ids)
+}
+
+func TestARecordThatCantBeReadMakesNobodyDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		memory := tenant.NewMemoryStore()
+		store := &partly{MemoryStore: memory}
+		a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+		for _, id := range []string{"bad", "good"} {
+			_, err := a.Register(bg, id, srv.NewBot(id+"_bot").Token())
+			require.NoError(t, err)
+			synctest.Wait()
+			b.use(t, id)
+		}
+		lease, err := b.pool.Acquire(bg, "good")
+		require.NoError(t, err)
+		defer lease.Release()
+		bad := "bad"
+		store.bad.Store(&bad)
+		r, err := memory.Get(bg, "bad")
+		require.NoError(t, err)
+		_, err = memory.Put(bg, r)
+		require.NoError(t, err)
+		_, err = a.Suspend(bg, "good", "unpaid")
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Error(t, lease.Context().Err())
+		assert.Equal(t, int64(1), b.closed.Load(), "who can't be read is used no more")
+		_, err = b.pool.Acquire(bg, "bad")
+		assert.ErrorIs(t, err, errors.Internal)
 	})
 }
