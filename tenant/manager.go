@@ -427,8 +427,12 @@ func (m *Manager) update(ctx context.Context, id string, action Action, detail s
 		if err != nil {
 			return Record{}, false, err
 		}
+		before := r.TokenErr
 		if ok, err := change(&r); !ok || err != nil {
 			return r, false, err
+		}
+		if errors.Is(before, ErrNotUnderstood) { // a new token does not mend that
+			return Record{}, false, fail("change tenant", id, errors.Internal, before)
 		}
 		r.UpdatedAt = now()
 		stored, err := m.store.Put(ctx, r, entry(ctx, action, detail))
