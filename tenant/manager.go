@@ -134,6 +134,7 @@ func (m *Manager) registered(ctx context.Context, id string, t session.Token) (R
 	case !old.Token.Equal(t):
 		return Record{}, false, fail("register tenant", id, errors.Exists, nil)
 	}
+	m.compare(id, map[string]Record{id: old}) // as in rotate
 	return old, true, nil
 }
 
@@ -167,19 +168,35 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	if err != nil {
 		return Record{}, err
 	}
+	for range maxTries {
+		r, again, err := m.rotate(ctx, id, t)
+		if !again {
+			return r, err
+		}
+	}
+	return Record{}, fail("rotate token", id, errors.Stale, nil)
+}
+
+// rotate asks Telegram about a token and stores it. again says that somebody
+// else rotated meanwhile: Telegram's answer may be older than the other token,
+// which then is the one it accepts, so it is to be asked anew.
+func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Record, again bool, err error) {
 	old, err := m.store.Get(ctx, id)
 	if err != nil {
-		return Record{}, err
+		return Record{}, false, err
 	}
 	if old.BotID != t.ID() {
-		return Record{}, fail("rotate token", id, errors.WrongBot, nil)
+		return Record{}, false, fail("rotate token", id, errors.WrongBot, nil)
 	}
 	seen, err := m.identify(ctx, id, t)
 	if err != nil {
-		return Record{}, err
+		return Record{}, false, err
 	}
 	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
+		if again = !r.Token.Equal(t) && !sameToken(old, *r); again {
+			return false, nil
+		}
 		if r.BotID != t.ID() {
 			return false, fail("rotate token", id, errors.WrongBot, nil)
 		}
@@ -192,11 +209,26 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 		}
 		return true, nil
 	})
-	if err != nil || !changed {
-		return r, err
+	switch {
+	case err != nil || again:
+		return Record{}, again, err
+	case changed:
+		m.changed(ctx, "token rotated", r, false)
+	default:
+		// It may have been stored by a call that failed before it came here,
+		// and the old token's bot been opened since.
+		m.compare(id, map[string]Record{r.ID: r})
 	}
-	m.changed(ctx, "token rotated", r, false)
-	return r, nil
+	return r, false, nil
+}
+
+// sameToken reports whether a record still has the token that it had. Of tokens
+// that can't be unsealed that is only known while nothing has changed.
+func sameToken(old, r Record) bool {
+	if old.TokenErr != nil || r.TokenErr != nil {
+		return old.Version == r.Version && old.CreatedAt.Equal(r.CreatedAt)
+	}
+	return old.CreatedAt.Equal(r.CreatedAt) && old.Token.Equal(r.Token)
 }
 
 // SetLimits changes a tenant's limits; zero fields mean the fleet's. They bind
@@ -300,6 +332,9 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
 		if errors.Is(err, errors.NotFound) && checkID(id) == nil {
+			// It may have been removed by a call that failed before it came
+			// here.
+			m.ended(id)
 			if err := m.absent(ctx, id); err != nil {
 				return err
 			}
@@ -309,8 +344,8 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
-			m.evicted(ctx, "tenant removed", r, true)
-			_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+			m.ended(id)
+			m.said(ctx, "tenant removed", r)
 			gone := newsOf(r)
 			gone.gone = true
 			return m.standing.tell(ctx, id, gone)
@@ -321,6 +356,13 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 	}
 	return fail("remove tenant", id, errors.Stale, nil)
+}
+
+// ended gives up a removed tenant's bot and limits. The limits come first:
+// whoever opens the bot of one that is registered anew makes its own known.
+func (m *Manager) ended(id string) {
+	_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+	m.pool.evict(id, true)
 }
 
 // Get returns a tenant's record.
@@ -385,8 +427,12 @@ func (m *Manager) update(ctx context.Context, id string, action Action, detail s
 		if err != nil {
 			return Record{}, false, err
 		}
+		before := r.TokenErr
 		if ok, err := change(&r); !ok || err != nil {
 			return r, false, err
+		}
+		if errors.Is(before, ErrNotUnderstood) { // a new token does not mend that
+			return Record{}, false, fail("change tenant", id, errors.Internal, before)
 		}
 		r.UpdatedAt = now()
 		stored, err := m.store.Put(ctx, r, entry(ctx, action, detail))
@@ -413,13 +459,12 @@ func (m *Manager) doubtful(id string, err error) {
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.evicted(ctx, what, r, abort)
+	m.pool.evict(r.ID, abort)
+	m.said(ctx, what, r)
 	_ = m.standing.tell(ctx, r.ID, newsOf(r))
 }
 
-// evicted makes a stored change known to the pool.
-func (m *Manager) evicted(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.evict(r.ID, abort)
+func (m *Manager) said(ctx context.Context, what string, r Record) {
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
 
@@ -436,11 +481,17 @@ func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error 
 		r.Status, r.Reason = Quarantined, reason
 		return true, nil
 	})
-	if errors.Is(err, errors.NotFound) {
-		return nil // removed meanwhile
-	}
-	if err != nil || !changed {
+	switch {
+	case errors.Is(err, errors.NotFound): // removed meanwhile
+		m.pool.evict(t.ID(), true)
+		return nil
+	case err != nil:
 		return err
+	case !changed:
+		// The instance is of what was stored before, and nobody else may know:
+		// the change was another process's and was not heard here.
+		m.compare(t.ID(), map[string]Record{r.ID: r})
+		return nil
 	}
 	m.changed(ctx, "tenant quarantined", r, false)
 	if m.cfg.OnQuarantine != nil {

@@ -145,20 +145,12 @@ func (s *Tenants) scan(row interface{ Scan(...any) error }) (tenant.Record, erro
 	var created, updated sql.NullInt64
 	err := row.Scan(&r.ID, &r.BotID, &r.Username, &r.Name, &sealed, &status, &r.Reason, &r.Health,
 		&limits, &metadata, &r.Version, &created, &updated)
-	if err == nil {
-		err = r.Status.UnmarshalText([]byte(status))
-	}
-	if err == nil {
-		r.Limits, err = sqlstore.ParseLimits(limits)
-	}
-	if err == nil {
-		r.Metadata, err = sqlstore.ParseMetadata(metadata)
-	}
 	if err != nil {
 		return tenant.Record{}, err
 	}
 	r.CreatedAt, r.UpdatedAt = timeOf(created), timeOf(updated)
 	sqlstore.Unseal(s.db.cfg.Keys, &r, sealed)
+	sqlstore.Decode(&r, status, limits, metadata)
 	return r, nil
 }
 
