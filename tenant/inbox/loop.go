@@ -35,6 +35,7 @@ type loop struct {
 	ioMade   time.Time
 
 	hungry   bool // there may be something to take
+	pressed  bool // tenants that hold some were passed over, for few are free
 	wake     <-chan struct{}
 	pollAt   time.Time
 	tries    []time.Time // when updates that were settled here may be tried again, ascending
@@ -130,13 +131,36 @@ func (l *loop) next(draining bool, giveUp time.Time) time.Time {
 
 func (l *loop) free() int { return l.cfg.Concurrency - len(l.jobs) }
 
+// reserve is how many places are kept for tenants that hold none, so that not
+// even many tenants whose handlers hang keep the others out.
+func (l *loop) reserve() int { return l.cfg.Concurrency / 4 }
+
 // collect takes over what handlers have finished.
 func (l *loop) collect() {
 	l.mu.Lock()
+	from := len(l.done)
 	l.done = append(l.done, l.finished...)
 	clear(l.finished)
 	l.finished = l.finished[:0]
 	l.mu.Unlock()
+	for _, j := range l.done[from:] {
+		j.ended = true
+		if j.overdue {
+			l.counts.overdue.Add(-1)
+		}
+	}
+}
+
+// watch tells of handlers that run past their deadline, of each once: they keep
+// a place that nobody else can have.
+func (l *loop) watch() {
+	for _, j := range l.jobs {
+		if !j.ended && !j.overdue && j.ctx.Err() == context.DeadlineExceeded {
+			j.overdue = true
+			l.counts.overdue.Add(1)
+			l.log.Warn("handler runs past its deadline", slog.Any("update", j.lease.Update))
+		}
+	}
 }
 
 // settle stores what became of finished jobs. Those whose lease is lost are
@@ -209,6 +233,9 @@ func (l *loop) count(v Verdict, held bool) {
 func (l *loop) remove(j *job) {
 	delete(l.jobs, j.lease.Token)
 	tenant := j.lease.Tenant
+	if l.pressed {
+		l.hungry = true // there may be more of a tenant that was passed over
+	}
 	if l.held[tenant] == l.cfg.PerTenant {
 		l.hungry = true // there may be more of a tenant that was at its bound
 	}
@@ -227,6 +254,7 @@ func (l *loop) extend(now time.Time) {
 		return
 	}
 	l.extendAt = now.Add(l.cfg.LeaseTTL / 3)
+	l.watch()
 	jobs := make([]*job, 0, len(l.jobs))
 	leases := make([]Lease, 0, len(l.jobs))
 	for _, j := range l.jobs {
@@ -282,6 +310,12 @@ func (l *loop) lease() {
 			l.wake = l.waker.Wake() // before looking, so that nothing is missed
 		}
 		want := Want{Limit: l.free(), TTL: l.cfg.LeaseTTL, PerTenant: l.cfg.PerTenant, Held: l.held}
+		l.pressed = want.Limit <= l.reserve()
+		if l.pressed {
+			want.PerTenant = 1
+		} else {
+			want.Limit -= l.reserve()
+		}
 		if len(l.paused) > 0 {
 			want.Held = maps.Clone(l.held)
 			for tenant := range l.paused {
