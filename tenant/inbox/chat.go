@@ -14,6 +14,7 @@ type box struct {
 	ready   list[*chat]
 	waiting int
 	leased  int
+	bytes   int64 // of those
 	seen    seen
 	soonest time.Time // no update that waits expires before; zero where none does
 	dead    []DeadLetter

@@ -19,6 +19,14 @@ type MemoryConfig struct {
 	// MaxBytes bounds the size of all updates that wait or are leased, as
 	// Telegram sent them. 0 means 256 MiB.
 	MaxBytes int64
+	// MaxBytesPerTenant bounds the same of one tenant; what is larger alone
+	// is taken where the tenant has nothing else. 0 means an eighth of
+	// MaxBytes.
+	//
+	// The last sixteenth of MaxUpdates and of MaxBytes is kept for tenants
+	// that have less than their share, which is that of all divided by those
+	// that have something.
+	MaxBytesPerTenant int64
 	// MaxDead and MaxDeadPerTenant bound the dead letters. Past one, the
 	// tenant's oldest makes room. 0 means 20,000 and 1000.
 	MaxDead, MaxDeadPerTenant int
@@ -46,6 +54,7 @@ type Memory struct {
 	token  int64
 	count  int // that wait or are leased
 	bytes  int64
+	busy   int // tenants that any of those are of
 	dead   int
 	wake   chan struct{} // nil while nobody has asked
 	stats  MemoryStats
@@ -80,12 +89,16 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	count("MaxPerTenant", &cfg.MaxPerTenant, 20_000)
 	count("MaxDead", &cfg.MaxDead, 20_000)
 	count("MaxDeadPerTenant", &cfg.MaxDeadPerTenant, 1000)
-	if cfg.MaxBytes < 0 {
-		bad = append(bad, errors.New("MaxBytes is negative"))
+	size := func(name string, value *int64, zero int64) {
+		if *value < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", name))
+		}
+		if *value == 0 {
+			*value = zero
+		}
 	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = 256 << 20
-	}
+	size("MaxBytes", &cfg.MaxBytes, 256<<20)
+	size("MaxBytesPerTenant", &cfg.MaxBytesPerTenant, max(cfg.MaxBytes/8, 1))
 	if cfg.RetryAfter < 0 {
 		bad = append(bad, errors.New("RetryAfter is negative"))
 	}
@@ -156,10 +169,20 @@ func (m *Memory) Put(ctx context.Context, batch []Update) ([]Outcome, error) {
 
 // room reports that there is no room for an update.
 func (m *Memory) room(b *box, u *Update, now time.Time) error {
-	full := func() bool { return m.count >= m.cfg.MaxUpdates || m.bytes+int64(len(u.Raw)) > m.cfg.MaxBytes }
-	if b != nil && b.waiting+b.leased >= m.cfg.MaxPerTenant {
+	size := int64(len(u.Raw))
+	full := func() bool {
+		spareCount, spareBytes := m.cfg.MaxUpdates/16, m.cfg.MaxBytes/16
+		if b == nil || b.waiting+b.leased < m.cfg.MaxUpdates/max(m.busy, 1) && b.bytes < m.cfg.MaxBytes/int64(max(m.busy, 1)) {
+			spareCount, spareBytes = 0, 0
+		}
+		return m.count >= m.cfg.MaxUpdates-spareCount || m.bytes+size > m.cfg.MaxBytes-spareBytes
+	}
+	own := func() bool {
+		return b != nil && (b.waiting+b.leased >= m.cfg.MaxPerTenant || b.bytes > 0 && b.bytes+size > m.cfg.MaxBytesPerTenant)
+	}
+	if own() {
 		m.expire(b, now)
-		if b.waiting+b.leased >= m.cfg.MaxPerTenant {
+		if own() {
 			return Full(u.Tenant, errors.ScopeTenant, m.cfg.RetryAfter)
 		}
 	}
@@ -203,7 +226,11 @@ func (m *Memory) insert(b *box, i *item) {
 		b.soonest = i.ExpiresAt
 	}
 	c.add(i)
+	if b.waiting+b.leased == 0 {
+		m.busy++
+	}
 	b.waiting++
+	b.bytes += int64(len(i.Raw))
 	m.count++
 	m.bytes += int64(len(i.Raw))
 	m.settled(c)
@@ -234,8 +261,12 @@ func (m *Memory) settled(c *chat) {
 	}
 }
 
-// gone counts an item out.
-func (m *Memory) gone(i *item) {
+// gone counts an item out that its box does not count any more.
+func (m *Memory) gone(b *box, i *item) {
+	if b.waiting+b.leased == 0 {
+		m.busy--
+	}
+	b.bytes -= int64(len(i.Raw))
 	m.count--
 	m.bytes -= int64(len(i.Raw))
 }
@@ -295,7 +326,7 @@ func (m *Memory) expire(b *box, now time.Time) {
 // drop counts an expired item out.
 func (m *Memory) drop(b *box, i *item) {
 	b.waiting--
-	m.gone(i)
+	m.gone(b, i)
 	m.stats.Expired++
 }
 

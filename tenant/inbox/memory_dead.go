@@ -164,10 +164,12 @@ func (m *Memory) Forget(ctx context.Context, tenant string) error {
 	for _, c := range b.chats {
 		m.timers.remove(c)
 		if c.out != nil {
-			m.gone(c.out)
+			b.leased--
+			m.gone(b, c.out)
 		}
 		for _, i := range c.queue {
-			m.gone(i)
+			b.waiting--
+			m.gone(b, i)
 		}
 	}
 	m.dead -= len(b.dead)

@@ -158,7 +158,7 @@ func (m *Memory) settle(c *chat, s *Settlement, now time.Time) {
 	default:
 		c.out = nil
 		c.box.leased--
-		m.gone(i)
+		m.gone(c.box, i)
 		if s.Verdict == Bury {
 			m.bury(c.box, DeadLetter{Update: i.Update, Reason: s.Reason, DiedAt: now})
 		}
