@@ -27,9 +27,12 @@ type MemoryConfig struct {
 	// that have less than their share, which is that of all divided by those
 	// that have something.
 	MaxBytesPerTenant int64
-	// MaxDead and MaxDeadPerTenant bound the dead letters. Past one, the
-	// tenant's oldest makes room. 0 means 20,000 and 1000.
+	// MaxDead and MaxDeadPerTenant bound the dead letters, of all tenants and
+	// of one, and MaxDeadBytes their size in all. Past MaxDeadPerTenant the
+	// tenant's oldest makes room, past the others the oldest of the tenant that
+	// has most. 0 means 20,000, 1000 and a quarter of MaxBytes.
 	MaxDead, MaxDeadPerTenant int
+	MaxDeadBytes              int64
 	// RetryAfter is what those are told who are refused. 0 means 5 s.
 	RetryAfter time.Duration
 	// Remember is for how long at least the id of an update is remembered,
@@ -55,7 +58,7 @@ type Memory struct {
 	count  int // that wait or are leased
 	bytes  int64
 	busy   int // tenants that any of those are of
-	dead   int
+	graves graves
 	wake   chan struct{} // nil while nobody has asked
 	stats  MemoryStats
 }
@@ -99,6 +102,7 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	}
 	size("MaxBytes", &cfg.MaxBytes, 256<<20)
 	size("MaxBytesPerTenant", &cfg.MaxBytesPerTenant, max(cfg.MaxBytes/8, 1))
+	size("MaxDeadBytes", &cfg.MaxDeadBytes, max(cfg.MaxBytes/4, 1))
 	if cfg.RetryAfter < 0 {
 		bad = append(bad, errors.New("RetryAfter is negative"))
 	}
@@ -114,7 +118,9 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	if len(bad) > 0 {
 		return nil, fail("configure inbox", "", errors.Internal, errors.Join(bad...))
 	}
-	return &Memory{cfg: cfg, boxes: make(map[string]*box)}, nil
+	return &Memory{
+		cfg: cfg, boxes: make(map[string]*box), graves: graves{maxCount: cfg.MaxDead, maxBytes: cfg.MaxDeadBytes},
+	}, nil
 }
 
 var (
@@ -202,7 +208,7 @@ func (m *Memory) room(b *box, u *Update, now time.Time) error {
 
 func (m *Memory) put(b *box, u *Update, now time.Time) {
 	if b == nil {
-		b = &box{id: u.Tenant, chats: make(map[string]*chat)}
+		b = &box{id: u.Tenant, chats: make(map[string]*chat), graveAt: -1}
 		b.turn.of, b.all.of = b, b
 		m.boxes[u.Tenant] = b
 		m.all.pushBack(&b.all)

@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -85,4 +86,79 @@ func TestThoseOverTheirShareAreRefusedFirst(t *testing.T) {
 			put(t, m, sized("quiet", 100, 100))
 		})
 	}
+}
+
+// die makes a dead letter of a tenant.
+func die(t *testing.T, m *inbox.Memory, tenant string, id int64, size int) {
+	t.Helper()
+	put(t, m, sized(tenant, id, size))
+	leases, err := m.Lease(bg, inbox.Want{Limit: 1, TTL: time.Minute})
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
+	held, err := m.Settle(bg, []inbox.Settlement{{Lease: leases[0], Verdict: inbox.Bury}})
+	require.NoError(t, err)
+	require.Equal(t, []bool{true}, held)
+}
+
+// letters are the dead letters' ids of a tenant, and their size.
+func letters(t *testing.T, m *inbox.Memory, tenant string) (ids []int64, size int) {
+	t.Helper()
+	page, err := m.Dead(bg, inbox.DeadFilter{Tenant: tenant, Limit: 100_000})
+	require.NoError(t, err)
+	for _, d := range page {
+		ids = append(ids, d.ID)
+		size += len(d.Raw)
+	}
+	return ids, size
+}
+
+func TestDeadLettersAreBoundedInSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := inbox.NewMemory(inbox.MemoryConfig{MaxDeadBytes: 10_000})
+		require.NoError(t, err)
+		die(t, m, "small", 1, 100)
+		for id := range int64(50) {
+			time.Sleep(time.Second)
+			die(t, m, "large", id+1, 1000)
+		}
+		ids, _ := letters(t, m, "large")
+		assert.Equal(t, []int64{42, 43, 44, 45, 46, 47, 48, 49, 50}, ids, "its oldest made room")
+		_, size := letters(t, m, "")
+		assert.Equal(t, 9100, size)
+		assert.Equal(t, uint64(41), m.Stats().DeadDropped)
+		// Those that are replayed, dropped or forgotten take no room.
+		_, err = m.Drop(bg, []inbox.Ref{{Tenant: "large", ID: 42}, {Tenant: "large", ID: 43}})
+		require.NoError(t, err)
+		die(t, m, "small", 2, 2000)
+		require.NoError(t, m.Forget(bg, "large"))
+		die(t, m, "small", 3, 7000)
+		ids, _ = letters(t, m, "")
+		assert.Equal(t, []int64{1, 2, 3}, ids)
+		assert.Equal(t, uint64(41), m.Stats().DeadDropped)
+	})
+}
+
+func TestTheTenantWithMostDeadLettersMakesRoomAndNeverTheNewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := inbox.NewMemory(inbox.MemoryConfig{MaxDead: 6})
+		require.NoError(t, err)
+		for id := range int64(6) {
+			die(t, m, "bad", id+1, 10)
+			time.Sleep(time.Second)
+		}
+		for id := range int64(3) {
+			die(t, m, "good", id+1, 10)
+			time.Sleep(time.Second)
+		}
+		bad, _ := letters(t, m, "bad")
+		good, _ := letters(t, m, "good")
+		assert.Equal(t, []int64{4, 5, 6}, bad)
+		assert.Equal(t, []int64{1, 2, 3}, good)
+		require.NoError(t, m.Forget(bg, "bad"))
+		die(t, m, "new", 1, 10)
+		die(t, m, "new", 2, 10)
+		die(t, m, "new", 3, 10)
+		good, _ = letters(t, m, "good")
+		assert.Len(t, good, 3, "there was room again")
+	})
 }
