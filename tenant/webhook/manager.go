@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
@@ -78,8 +79,9 @@ type Manager struct {
 	keys    *Keys
 	pool    Pool
 	tenants Lister
-	base    string // the URL, with a slash at its end
-	allowed []string
+	base    string   // the URL, with a slash at its end
+	allowed []string // sorted; nil for the usual ones
+	shown   atomic.Pointer[[]string]
 	log     *slog.Logger
 	pace    *pace
 }
@@ -139,10 +141,8 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := slices.Clone(cfg.AllowedUpdates)
-	slices.Sort(allowed)
 	return &Manager{
-		cfg: cfg, keys: keys, pool: p, tenants: tenants, base: base, allowed: slices.Compact(allowed), log: cfg.Logger,
+		cfg: cfg, keys: keys, pool: p, tenants: tenants, base: base, allowed: normal(cfg.AllowedUpdates), log: cfg.Logger,
 		pace: newPace(cfg.Starts),
 	}, nil
 }
@@ -203,6 +203,9 @@ func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, err
 			AllowedUpdates: append([]string{}, m.allowed...), // not nil: that would leave them as they are
 			MaxConnections: int64(m.cfg.MaxConnections), IpAddress: m.cfg.IPAddress, DropPendingUpdates: o.DropPending,
 		})
+		if err == nil && info.Url == at {
+			m.learn(ctx, t, at)
+		}
 		return err == nil, false, err
 	})
 }
@@ -282,9 +285,43 @@ func (m *Manager) differs(info *gotgbot.WebhookInfo, at string) bool {
 	if m.cfg.IPAddress != "" && info.IpAddress != m.cfg.IPAddress {
 		return true
 	}
-	allowed := slices.Clone(info.AllowedUpdates)
-	slices.Sort(allowed)
+	allowed := normal(info.AllowedUpdates)
+	if shown := m.shown.Load(); shown != nil && slices.Equal(allowed, *shown) {
+		return false
+	}
 	return !slices.Equal(allowed, m.allowed)
+}
+
+// learn finds out how the server shows the kinds that were asked for, once a
+// webhook that was ours has been set again: a server that is older than a kind
+// leaves that kind out, and would be told of it for ever. What a failure hides,
+// the next set shows.
+func (m *Manager) learn(ctx context.Context, t *tenant.Tenant, at string) {
+	if m.shown.Load() != nil {
+		return
+	}
+	info, err := t.Bot.GetWebhookInfoWithContext(ctx, nil)
+	if err != nil || info.Url != at {
+		return
+	}
+	shown := normal(info.AllowedUpdates)
+	m.shown.Store(&shown)
+}
+
+// normal brings kinds into the form that they are compared in: sorted, and nil
+// for Telegram's usual ones, which the server does not tell.
+func normal(kinds []string) []string {
+	kinds = slices.Clone(kinds)
+	slices.Sort(kinds)
+	kinds = slices.Compact(kinds)
+	usual := slices.DeleteFunc(inbox.Kinds(), func(kind string) bool {
+		return kind == "chat_member" || kind == "message_reaction" || kind == "message_reaction_count"
+	})
+	slices.Sort(usual)
+	if len(kinds) == 0 || slices.Equal(kinds, usual) {
+		return nil
+	}
+	return kinds
 }
 
 // generation returns that of the key that a webhook's URL was made with, if
