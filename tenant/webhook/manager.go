@@ -55,9 +55,13 @@ type ManagerConfig struct {
 	Starts []ratelimit.Limit
 	// Concurrency bounds how many bots are worked on at once. 0 means 8.
 	Concurrency int
-	// MaxWait is the longest RetryAfter that is waited for before a tenant
-	// counts as failed. 0 means 10 min.
+	// MaxWait is how long one tenant is waited for, where Telegram says when to
+	// come back, before it counts as failed. A run goes on with others
+	// meanwhile. 0 means 10 min.
 	MaxWait time.Duration
+	// Wants selects the tenants that have a webhook, such as those that are not
+	// polled; a run skips the others. Nil selects all.
+	Wants func(r tenant.Record) bool
 	// Claim asks for the right to work on a tenant's webhook, so that several
 	// replicas share the work. Where it returns false another one has it, and
 	// the tenant is skipped. release is called afterwards. Nil claims nothing:
@@ -189,7 +193,11 @@ type Result struct {
 // turn when many bots are called for the first time. Errors have the kinds of
 // calls and of the pool; a tenant that is suspended is [errors.Suspended].
 func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, error) {
-	return m.change(ctx, id, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+	return m.ensure(ctx, id, o, m.cfg.MaxWait)
+}
+
+func (m *Manager) ensure(ctx context.Context, id string, o Options, patience time.Duration) (Result, error) {
+	return m.change(ctx, id, patience, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
 		if m.newer(info.Url) && !o.Force {
 			return false, true, nil
 		}
@@ -213,7 +221,7 @@ func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, err
 // Remove deletes a tenant's webhook, as before it is polled or removed. One
 // that leads elsewhere is somebody else's, and stays unless o.Force is set.
 func (m *Manager) Remove(ctx context.Context, id string, o Options) (Result, error) {
-	return m.change(ctx, id, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+	return m.change(ctx, id, m.cfg.MaxWait, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
 		_, ours := m.generation(info.Url)
 		if !ours && !o.Force {
 			return false, false, nil
@@ -224,8 +232,9 @@ func (m *Manager) Remove(ctx context.Context, id string, o Options) (Result, err
 }
 
 // change asks how a webhook is and lets f change it, until that works or is no
-// use. Between two tries the tenant is given back.
-func (m *Manager) change(ctx context.Context, id string, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo) (changed, newer bool, err error)) (Result, error) {
+// use, or would wait for longer than patience in all. Between two tries the
+// tenant is given back.
+func (m *Manager) change(ctx context.Context, id string, patience time.Duration, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo) (changed, newer bool, err error)) (Result, error) {
 	var r Result
 	if err := m.pace.wait(ctx, id); err != nil {
 		return r, err
@@ -247,7 +256,7 @@ func (m *Manager) change(ctx context.Context, id string, f func(context.Context,
 			return r, nil
 		}
 		wait, again := m.again(err, try)
-		if !again {
+		if patience -= wait; !again || patience < 0 {
 			return r, fail("change webhook", id, errors.KindOf(err), err)
 		}
 		if err := sleep(ctx, wait); err != nil {
