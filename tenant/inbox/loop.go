@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -26,6 +27,7 @@ type loop struct {
 	batch  []Settlement   // room for theirs
 	held   map[string]int // jobs by tenant
 	paused map[string]time.Time
+	resume time.Time // when the first of those ends, or before; zero where none is
 
 	work chan *job // to the workers that are idle; nil ends one
 	idle atomic.Int64
@@ -122,11 +124,15 @@ func (l *loop) next(draining bool, giveUp time.Time) time.Time {
 		if len(l.tries) > 0 {
 			soonest(l.tries[0])
 		}
-		for _, t := range l.paused {
-			soonest(t)
-		}
+		soonest(l.resume)
 	}
 	return at
+}
+
+func (l *loop) resumeAt(t time.Time) {
+	if l.resume.IsZero() || t.Before(l.resume) {
+		l.resume = t
+	}
 }
 
 func (l *loop) free() int { return l.cfg.Concurrency - len(l.jobs) }
@@ -186,7 +192,7 @@ func (l *loop) settle() bool {
 	if len(batch) == 0 {
 		return true
 	}
-	held, err := l.inbox.Settle(l.io(), batch)
+	held, err := guard("settle updates", len(batch), func() ([]bool, error) { return l.inbox.Settle(l.io(), batch) })
 	if l.failed("settle", err) {
 		return false
 	}
@@ -204,6 +210,7 @@ func (l *loop) settle() bool {
 		}
 		if j.pause > 0 {
 			l.paused[j.lease.Tenant] = now.Add(j.pause)
+			l.resumeAt(now.Add(j.pause))
 		}
 	}
 	clear(l.done)
@@ -266,7 +273,7 @@ func (l *loop) extend(now time.Time) {
 	if len(jobs) == 0 {
 		return
 	}
-	held, err := l.inbox.Extend(l.io(), leases, l.cfg.LeaseTTL)
+	held, err := guard("extend leases", len(leases), func() ([]bool, error) { return l.inbox.Extend(l.io(), leases, l.cfg.LeaseTTL) })
 	failed := err != nil
 	if failed {
 		l.log.Error("inbox failed", slog.String("doing", "extend leases"), slog.String("error", errors.KindOf(err).String()))
@@ -299,10 +306,15 @@ func (l *loop) lease() {
 		l.tries = slices.Delete(l.tries, 0, 1)
 		l.hungry = true
 	}
-	for tenant, until := range l.paused {
-		if !now.Before(until) {
-			delete(l.paused, tenant)
-			l.hungry = true
+	if !l.resume.IsZero() && !now.Before(l.resume) { // it looks at every one
+		l.resume = time.Time{}
+		for tenant, until := range l.paused {
+			if !now.Before(until) {
+				delete(l.paused, tenant)
+				l.hungry = true
+			} else {
+				l.resumeAt(until)
+			}
 		}
 	}
 	for l.hungry && l.free() > 0 && l.ctx.Err() == nil {
@@ -323,7 +335,7 @@ func (l *loop) lease() {
 			}
 		}
 		asked := time.Now()
-		leases, err := l.inbox.Lease(l.io(), want)
+		leases, err := guard("lease updates", -1, func() ([]Lease, error) { return l.inbox.Lease(l.io(), want) })
 		if l.failed("lease", err) {
 			return
 		}
@@ -368,6 +380,22 @@ func (l *loop) trim() {
 		l.idle.Add(-1)
 		l.work <- nil
 	}
+}
+
+// guard calls the inbox, and makes a panic in it, or an answer of another
+// length than n, an error, so that one that is broken stops no process. n of -1
+// is any length.
+func guard[T any](doing string, n int, f func() ([]T, error)) (answer []T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fail(doing, "", errors.Internal, fmt.Errorf("panic of type %T in the inbox", p))
+		}
+	}()
+	answer, err = f()
+	if err == nil && n >= 0 && len(answer) != n {
+		err = fail(doing, "", errors.Internal, errors.New("the inbox answered for another number of updates"))
+	}
+	return answer, err
 }
 
 // io is the context of calls of the inbox, which have ioTimeout, or a tenth
