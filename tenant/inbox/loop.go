@@ -22,10 +22,11 @@ type loop struct {
 	ctx   context.Context // the handlers'
 	waker Waker           // nil where the inbox is none
 
-	jobs   map[int64]*job // by the lease's token: run, or are finished and not settled
-	done   []*job         // finished, not settled
-	batch  []Settlement   // room for theirs
-	held   map[string]int // jobs by tenant
+	jobs   map[int64]*job    // by the lease's token: run, or are finished and not settled
+	done   []*job            // finished, not settled
+	batch  []Settlement      // room for theirs
+	chats  map[chatName]*job // those of jobs
+	held   map[string]int    // jobs by tenant
 	paused map[string]time.Time
 	resume time.Time // when the first of those ends, or before; zero where none is
 
@@ -51,9 +52,12 @@ type loop struct {
 // cost the leases.
 const ioTimeout = 10 * time.Second
 
+// chatName names a chat of a tenant.
+type chatName struct{ tenant, chat string }
+
 func newLoop(w *Workers, ctx context.Context) *loop {
 	l := &loop{
-		Workers: w, ctx: ctx, jobs: make(map[int64]*job), held: make(map[string]int), paused: make(map[string]time.Time),
+		Workers: w, ctx: ctx, jobs: make(map[int64]*job), chats: make(map[chatName]*job), held: make(map[string]int), paused: make(map[string]time.Time),
 		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
 	}
 	l.waker, _ = w.inbox.(Waker)
@@ -239,6 +243,9 @@ func (l *loop) count(v Verdict, held bool) {
 
 func (l *loop) remove(j *job) {
 	delete(l.jobs, j.lease.Token)
+	if name := (chatName{j.lease.Tenant, j.lease.Chat}); l.chats[name] == j {
+		delete(l.chats, name)
+	}
 	tenant := j.lease.Tenant
 	if l.pressed {
 		l.hungry = true // there may be more of a tenant that was passed over
@@ -347,9 +354,20 @@ func (l *loop) lease() {
 }
 
 func (l *loop) begin(lease Lease, until time.Time) {
+	name := chatName{lease.Tenant, lease.Chat}
+	if running := l.chats[name]; running != nil && !running.ended {
+		// The lease of that one has lapsed, and its handler takes no notice.
+		j := &job{lease: lease, until: until, cancel: func() {}, ended: true}
+		j.settlement = Settlement{Lease: lease, Verdict: Return, After: pauseShort}
+		l.jobs[lease.Token] = j
+		l.held[lease.Tenant]++
+		l.done = append(l.done, j)
+		return
+	}
 	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.HandlerTimeout)
 	j := &job{lease: lease, until: until, ctx: ctx, cancel: cancel}
 	l.jobs[lease.Token] = j
+	l.chats[name] = j
 	l.held[lease.Tenant]++
 	l.counts.running.Add(1)
 	if l.idle.Load() > 0 {
