@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 )
@@ -95,4 +96,52 @@ func TestATenantThatWasPassedOverComesFirstTheNextTime(t *testing.T) {
 	for _, tenant := range []string{"a", "b", "d", "e"} {
 		assert.Equal(t, tenant, next())
 	}
+}
+
+// hangs is an inbox whose Settle hangs, or fails at once until a time.
+type hangs struct {
+	*inbox.Memory
+	until time.Time
+}
+
+func (h *hangs) Settle(ctx context.Context, s []inbox.Settlement) ([]bool, error) {
+	if h.until.IsZero() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if time.Now().Before(h.until) {
+		return nil, errors.New("down")
+	}
+	return h.Memory.Settle(ctx, s)
+}
+
+func TestStopTakesNoLongerThanItSaysWhereTheInboxHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangs{Memory: newMemory(t)}
+		w := work(t, h, poolFunc(nil), inbox.WorkersConfig{}, func(context.Context, *tenant.Tenant, inbox.Update) error { return nil })
+		put(t, h, message("a", 1, 1))
+		for range 5 { // wherever its call is
+			pass(1700 * time.Millisecond)
+		}
+		ctx, cancel := context.WithTimeout(bg, time.Second)
+		defer cancel()
+		begun := time.Now()
+		assert.ErrorIs(t, w.Stop(ctx), context.DeadlineExceeded)
+		assert.LessOrEqual(t, time.Since(begun), 6*time.Second)
+	})
+}
+
+func TestWhatIsFinishedIsStoredWhenTheInboxWorksAgainWhileStopWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangs{Memory: newMemory(t), until: time.Now().Add(time.Minute)}
+		w := work(t, h, poolFunc(nil), inbox.WorkersConfig{}, func(context.Context, *tenant.Tenant, inbox.Update) error { return nil })
+		put(t, h, message("a", 1, 1))
+		pass(time.Minute - 3*time.Second) // it is tried again every 5 s and more
+		ctx, cancel := context.WithTimeout(bg, time.Millisecond)
+		defer cancel()
+		begun := time.Now()
+		assert.ErrorIs(t, w.Stop(ctx), context.DeadlineExceeded)
+		assert.LessOrEqual(t, time.Since(begun), 3500*time.Millisecond)
+		isEmpty(t, h)
+	})
 }

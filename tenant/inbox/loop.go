@@ -33,6 +33,8 @@ type loop struct {
 	work chan *job // to the workers that are idle; nil ends one
 	idle atomic.Int64
 
+	ioBase   context.Context // ends when Stop may wait no longer
+	ioEnd    context.CancelFunc
 	ioCtx    context.Context
 	ioCancel context.CancelFunc
 	ioMade   time.Time
@@ -61,12 +63,14 @@ func newLoop(w *Workers, ctx context.Context) *loop {
 		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
 	}
 	l.waker, _ = w.inbox.(Waker)
+	l.ioBase, l.ioEnd = context.WithCancel(context.WithoutCancel(ctx))
 	return l
 }
 
 func (l *loop) run() {
 	defer close(l.ended)
 	defer l.halt(nil)
+	defer l.bound()()
 	defer func() { l.ioCancel() }()
 	defer close(l.work)
 	now := time.Now()
@@ -74,7 +78,7 @@ func (l *loop) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	drain, halted := l.drain, l.ctx.Done()
-	draining, giveUp := false, time.Time{}
+	draining := false
 	for {
 		select { // which of the events below is not told by what it left
 		case <-drain:
@@ -82,17 +86,18 @@ func (l *loop) run() {
 		default:
 		}
 		if halted != nil && l.ctx.Err() != nil {
-			draining, halted, giveUp = true, nil, time.Now().Add(give)
+			draining, halted = true, nil
+			l.retryAt = time.Time{} // what is finished is stored now or not at all
 		}
 		l.collect()
 		l.extend(time.Now())
 		if !time.Now().Before(l.retryAt) && l.settle() && !draining {
 			l.lease()
 		}
-		if draining && len(l.jobs) == 0 || !giveUp.IsZero() && !time.Now().Before(giveUp) {
+		if draining && len(l.jobs) == 0 || l.ioBase.Err() != nil {
 			return
 		}
-		timer.Reset(time.Until(l.next(draining, giveUp)))
+		timer.Reset(time.Until(l.next(draining)))
 		select {
 		case <-l.notify:
 		case <-timer.C:
@@ -100,13 +105,38 @@ func (l *loop) run() {
 			l.hungry, l.wake = true, nil
 		case <-drain:
 		case <-halted:
+		case <-l.ioBase.Done():
 		}
 		runtime.Gosched() // what is about to finish or to come is taken along
 	}
 }
 
+// bound ends the calls of the inbox once the handlers' context has been over
+// for the time that Stop gives, even one that is under way. The function that
+// it returns stops that and waits for it.
+func (l *loop) bound() func() {
+	quit, over := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(l.ctx, func() {
+		defer close(over)
+		timer := time.NewTimer(give)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			l.ioEnd()
+		case <-quit:
+		}
+	})
+	return func() {
+		close(quit)
+		if !stop() {
+			<-over
+		}
+		l.ioEnd()
+	}
+}
+
 // next returns when to look again if nothing happens before.
-func (l *loop) next(draining bool, giveUp time.Time) time.Time {
+func (l *loop) next(draining bool) time.Time {
 	now := time.Now()
 	at := now.Add(time.Hour)
 	soonest := func(t time.Time) {
@@ -114,7 +144,6 @@ func (l *loop) next(draining bool, giveUp time.Time) time.Time {
 			at = t
 		}
 	}
-	soonest(giveUp)
 	if len(l.jobs) > 0 {
 		soonest(l.extendAt)
 	}
@@ -422,7 +451,7 @@ func guard[T any](doing string, n int, f func() ([]T, error)) (answer []T, err e
 func (l *loop) io() context.Context {
 	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > ioTimeout/10 {
 		l.ioCancel()
-		l.ioCtx, l.ioCancel = context.WithTimeout(context.WithoutCancel(l.ctx), ioTimeout)
+		l.ioCtx, l.ioCancel = context.WithTimeout(l.ioBase, ioTimeout)
 		l.ioMade = now
 	}
 	return l.ioCtx
@@ -443,6 +472,9 @@ func (l *loop) failed(what string, err error) bool {
 	}
 	l.failing = what
 	d := min(50*time.Millisecond<<min(l.failures-1, 7), 5*time.Second)
+	if l.ctx.Err() != nil {
+		d = min(d, 200*time.Millisecond) // little time is left
+	}
 	l.retryAt = time.Now().Add(d + rand.N(d/2+1))
 	return true
 }
