@@ -20,7 +20,11 @@ type job struct {
 	until  time.Time // when the lease expires, as far as is known here
 	ctx    context.Context
 	cancel context.CancelFunc
-	lost   bool // the lease; nothing is settled. The loop's own
+
+	// The loop's own.
+	lost    bool // the lease; nothing is settled
+	ended   bool // the handler has, as far as the loop knows
+	overdue bool // it was told of as running past its deadline
 
 	// What the handler's goroutine leaves.
 	settlement Settlement

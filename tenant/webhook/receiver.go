@@ -43,9 +43,14 @@ type Config struct {
 	MaxBody int64
 	// BodyTimeout bounds how long the body may take to come. 0 means 10 s.
 	BodyTimeout time.Duration
-	// PutTimeout bounds each Put of the inbox, to that or a tenth less. 0 means
-	// 10 s. Telegram waits for an answer for 60 s.
+	// PutTimeout bounds each Put of the inbox, to that or a tenth less, and how
+	// long an update waits until its Put begins. So an answer takes at most
+	// twice as long, where the inbox obeys its context. 0 means 10 s. Telegram
+	// waits for an answer for 60 s.
 	PutTimeout time.Duration
+	// MaxWaiting bounds how many updates wait for their Put to begin. Those
+	// past it are answered 503 at once. 0 means 4096.
+	MaxWaiting int
 	// MaxBatch bounds how many updates are put together. 0 means 256.
 	MaxBatch int
 
@@ -105,6 +110,12 @@ func (c Config) withDefaults() (Config, []error) {
 	if c.MaxBatch == 0 {
 		c.MaxBatch = 256
 	}
+	if c.MaxWaiting < 0 {
+		bad = append(bad, errors.New("MaxWaiting is negative"))
+	}
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = 4096
+	}
 	for name, networks := range map[string][]netip.Prefix{"Networks": c.Networks, "TrustedProxies": c.TrustedProxies} {
 		if err := checkNetworks(name, networks); err != nil {
 			bad = append(bad, err)
@@ -160,7 +171,7 @@ func NewReceiver(in Inbox, keys *Keys, cfg Config) (*Receiver, error) {
 	return &Receiver{
 		cfg: cfg, keys: keys, source: source{cfg.Networks, cfg.TrustedProxies},
 		statuses: newStatuses(cfg.Tenants, cfg.StatusFor),
-		commit:   committer{inbox: in, timeout: cfg.PutTimeout, most: cfg.MaxBatch},
+		commit:   committer{inbox: in, timeout: cfg.PutTimeout, most: cfg.MaxBatch, room: cfg.MaxWaiting},
 		log:      cfg.Logger,
 	}, nil
 }
