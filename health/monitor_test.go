@@ -259,7 +259,7 @@ func TestAReportIsWhatAModelCounts(t *testing.T) {
 			switch fault := o.Kind.Fault(); {
 			case o.Kind == errors.Canceled:
 				continue
-			case fault == errors.FaultLocal, o.Kind == errors.BreakerOpen, o.Kind == errors.Suspended:
+			case fault == errors.FaultLocal, o.Kind == errors.BreakerOpen, o.Kind == errors.Suspended, o.Kind == errors.Unverified:
 				want.Refused++
 				continue
 			case fault == errors.FaultTenant, fault == errors.FaultPlatform:

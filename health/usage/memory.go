@@ -70,7 +70,11 @@ func reread(r, to *Rollup) error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(data, to)
+	if err := json.Unmarshal(data, to); err != nil {
+		return err
+	}
+	to.Tenant = r.Tenant // the key, which need not be text
+	return nil
 }
 
 // add is called with the lock held.
