@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/webhook"
 )
@@ -124,5 +125,43 @@ func TestMoreThanMayWaitAreRefusedAtOnce(t *testing.T) {
 		close(release)
 		wg.Wait()
 		assert.Equal(t, http.StatusOK, serve(rc, request(keys, "late", body(1))).Code)
+	})
+}
+
+// storeFunc is a store of tenants that does what a test wants.
+type storeFunc func(ctx context.Context, id string) (tenant.Record, error)
+
+func (f storeFunc) Get(ctx context.Context, id string) (tenant.Record, error) { return f(ctx, id) }
+
+func TestAHangingStoreOfTenantsStopsNoUpdates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := newKeys(t)
+		var hang atomic.Bool
+		var asked atomic.Int64
+		rc := newReceiver(t, newMemory(t, inbox.MemoryConfig{}), keys, webhook.Config{Tenants: storeFunc(func(ctx context.Context, id string) (tenant.Record, error) {
+			asked.Add(1)
+			if hang.Load() {
+				<-ctx.Done()
+				return tenant.Record{}, ctx.Err()
+			}
+			return tenant.Record{ID: id, Status: tenant.Active}, nil
+		})})
+		require.Equal(t, http.StatusOK, serve(rc, request(keys, "a", body(1))).Code)
+		hang.Store(true)
+		time.Sleep(11 * time.Second)
+		var wg sync.WaitGroup
+		begun := time.Now()
+		wg.Go(func() {
+			assert.Equal(t, http.StatusOK, serve(rc, request(keys, "a", body(2))).Code)
+			assert.Equal(t, 2*time.Second, time.Since(begun))
+		})
+		synctest.Wait()
+		codes, worst := crowd(t, rc, updates(keys, 100))
+		assert.Equal(t, map[int]int{http.StatusOK: 100}, codes)
+		assert.Zero(t, worst, "one asks, the others go by what was known")
+		wg.Wait()
+		assert.Equal(t, int64(2), asked.Load())
+		assert.Equal(t, http.StatusServiceUnavailable, serve(rc, request(keys, "new", body(1))).Code)
+		assert.Equal(t, 4*time.Second, time.Since(begun))
 	})
 }
