@@ -34,11 +34,16 @@ func (a *answered) RoundTrip(r *http.Request) (*http.Response, error) {
 // made when the test says so.
 type fickle struct {
 	*tenant.MemoryStore
-	fails bool
-	late  func() // makes a Put that failed
+	fails  bool
+	late   func() // makes a Put that failed
+	before func() // runs once, before a Put
 }
 
 func (s *fickle) Put(ctx context.Context, r tenant.Record, log ...tenant.Entry) (tenant.Record, error) {
+	if before := s.before; before != nil {
+		s.before = nil
+		before()
+	}
 	if s.fails {
 		s.fails = false
 		s.late = func() { _, _ = s.MemoryStore.Put(bg, r, log...) }
@@ -174,5 +179,27 @@ func TestRepeatingAChangeThatWasMadeEndsTheOldBot(t *testing.T) {
 		require.ErrorIs(t, m.Remove(bg, "shop"), errors.NotFound)
 		assert.Error(t, lease.Context().Err(), "who uses a removed tenant is told to stop")
 		lease.Release()
+	})
+}
+
+func TestAChangeOfARemovedTenantDoesNotReachTheNextOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store := &fickle{MemoryStore: tenant.NewMemoryStore()}
+		m, _ := newManager(t, srv.Transport(), store, tenant.PoolConfig{})
+		_, err := m.Register(bg, "shop", srv.NewBot("old_bot").Token())
+		require.NoError(t, err)
+		next := srv.NewBot("next_bot")
+		store.before = func() {
+			require.NoError(t, m.Remove(bg, "shop"))
+			_, err := m.Register(bg, "shop", next.Token())
+			require.NoError(t, err)
+		}
+		_, err = m.SetLimits(bg, "shop", session.Limits{Weight: 2})
+		require.NoError(t, err)
+		r, err := m.Get(bg, "shop")
+		require.NoError(t, err)
+		assert.Equal(t, next.Token(), r.Token.Reveal())
 	})
 }

@@ -77,7 +77,7 @@ func newsOf(r Record) news {
 }
 
 // after reports whether n is of a later change. A tenant that is registered anew
-// begins again with version 1. What is found after a guess shows it wrong.
+// may begin again with version 1, where nobody logged its removal. What is found after a guess shows it wrong.
 func (n news) after(o news) bool {
 	if !n.created.Equal(o.created) {
 		return n.created.After(o.created)

@@ -172,7 +172,7 @@ func TestWhatWasMissedIsFoundAfterwards(t *testing.T) {
 		require.NoError(t, a.Remove(bg, "removed"))
 		require.NoError(t, a.Remove(bg, "replaced"))
 		_, err = a.Register(bg, "replaced", bots["replaced"].RotateToken())
-		require.NoError(t, err, "whose version is 1 again")
+		require.NoError(t, err, "whose record is another")
 		_, err = a.Suspend(bg, "suspended", "")
 		require.NoError(t, err)
 		for id := range bots {

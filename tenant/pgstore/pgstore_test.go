@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -504,4 +505,39 @@ func TestARowThatIsNotUnderstoodHidesNoOther(t *testing.T) {
 		require.NoError(t, s.Delete(t.Context(), r.ID, r.Version))
 	}
 	assert.NoError(t, page[3].TokenErr)
+}
+
+func TestAnyDefaultIsolationWillDo(t *testing.T) {
+	url := address(t)
+	for _, level := range []string{"repeatable%20read", "serializable"} {
+		url, ring, schema := withParam(url, "default_transaction_isolation="+level), keys(t), newSchema(t, url)
+		dbs := make([]*pgstore.DB, 6)
+		var wg sync.WaitGroup
+		for i := range dbs {
+			wg.Go(func() {
+				var err error
+				dbs[i], err = pgstore.Open(t.Context(), withParam(url, "pool_max_conns=2"), pgstore.Config{Keys: ring, Schema: schema})
+				assert.NoError(t, err, level)
+			})
+		}
+		wg.Wait()
+		for _, db := range dbs {
+			require.NotNil(t, db)
+			t.Cleanup(func() { require.NoError(t, db.Close()) })
+		}
+		r, err := dbs[0].Tenants().Put(t.Context(), storetest.Record(t, "a", 1))
+		require.NoError(t, err)
+		var stored atomic.Int64
+		for _, db := range dbs {
+			wg.Go(func() {
+				if _, err := db.Tenants().Put(t.Context(), r, tenant.Entry{Action: "x"}); err == nil {
+					stored.Add(1)
+				} else {
+					assert.ErrorIs(t, err, errors.Stale, level)
+				}
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, int64(1), stored.Load(), level)
+	}
 }
