@@ -12,6 +12,7 @@ check:
 bench:
 	go test ./session -run '^$$' -bench 'Call|FirstCalls|Upload'
 	go test ./tenant -run '^$$' -bench 'Acquire|Idle'
+	go test ./tenant/webhook -run '^$$' -bench Receive
 	go test ./tenant/seal ./tenant/sqlitestore ./tenant/pgstore -run '^$$' -bench .
 	go test ./ratelimit -run '^$$' -bench .
 	go test ./internal/bench -run '^$$' -bench .

@@ -18,6 +18,17 @@
 // Whether several machines run the fleet; for one, package sqlitestore needs no
 // server. It is tested with PostgreSQL 15, and uses nothing newer than 11.
 //
+// # Received updates
+//
+// [DB.Inbox] keeps updates until they are handled, by the workers of any
+// process. The lock of a chat's row keeps the chat's order among them.
+//
+//	workers, err := inbox.NewWorkers(db.Inbox(), pool, handler, inbox.WorkersConfig{})
+//	receiver, err := webhook.NewReceiver(db.Inbox(), hookKeys, webhook.Config{})
+//
+// What no worker has settled when its lease has lapsed is lent again. A lapse is
+// told by the server's clock.
+//
 // # Watching
 //
 // A change is told by NOTIFY, within milliseconds of its commit. A watch keeps

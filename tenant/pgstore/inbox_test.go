@@ -2,12 +2,18 @@ package pgstore_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/inbox/inboxtest"
 	"github.com/tgfleet/tgfleet/tenant/pgstore"
@@ -64,4 +70,93 @@ func TestInboxKeepsTheContract(t *testing.T) {
 		},
 		Advance: func(t *testing.T, _ inbox.Inbox, d time.Duration) { age(t, url, schema, d) },
 	})
+}
+
+func message(tenant, chat string, id int64) inbox.Update {
+	return inbox.Update{Tenant: tenant, ID: id, Kind: "message", Chat: chat, Raw: []byte("{}"), ReceivedAt: time.Now()}
+}
+
+func TestAnotherProcessesWorkersAreWoken(t *testing.T) {
+	url, ring := address(t), keys(t)
+	schema := newSchema(t, url)
+	a, b := openInbox(t, url, schema, ring, inboxtest.Config{}), openInbox(t, url, schema, ring, inboxtest.Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for id := int64(1); ; id++ { // the first may come before anybody listens
+		woken := b.Wake()
+		_, err := a.Put(ctx, []inbox.Update{message("a", "1", id)})
+		require.NoError(t, err)
+		select {
+		case <-woken:
+		case <-time.After(100 * time.Millisecond):
+			continue
+		case <-ctx.Done():
+			t.Fatal("never woken")
+		}
+		if id > 20 {
+			return
+		}
+	}
+}
+
+func TestWhatPostgreSQLCantStoreIsRefusedAlone(t *testing.T) {
+	url := address(t)
+	in := openInbox(t, url, newSchema(t, url), keys(t), inboxtest.Config{})
+	outcomes, err := in.Put(t.Context(), []inbox.Update{message("a", "1", 1), message("a", "\x00", 2), message("\xff", "1", 3)})
+	require.NoError(t, err)
+	require.NoError(t, outcomes[0].Err)
+	require.ErrorIs(t, outcomes[1].Err, errors.BadRequest)
+	require.ErrorIs(t, outcomes[2].Err, errors.BadRequest)
+	leases, err := in.Lease(t.Context(), inbox.Want{Limit: 9, TTL: time.Hour, PerTenant: 3, Held: map[string]int{"\xff": 1, "\x00": 2}})
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
+	held, err := in.Settle(t.Context(), []inbox.Settlement{
+		{Lease: inbox.Lease{Update: message("\x00", "1", 1), Token: 1}, Verdict: inbox.Done},
+		{Lease: leases[0], Verdict: inbox.Bury, Reason: "nul \x00 and \xff"},
+	})
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true}, held)
+	dead, err := in.Dead(t.Context(), inbox.DeadFilter{})
+	require.NoError(t, err)
+	require.Equal(t, "nul ? and ?", dead[0].Reason)
+	require.NoError(t, in.Forget(t.Context(), "\x00"))
+}
+
+// Two processes put the same updates of many tenants at the same time, each in
+// an order of its own: every id is new once, and nobody waits for ever.
+func TestTheSameUpdatesFromTwoProcessesAreStoredOnce(t *testing.T) {
+	url, ring := address(t), keys(t)
+	schema := newSchema(t, url)
+	inboxes := []inbox.Inbox{openInbox(t, url, schema, ring, inboxtest.Config{}), openInbox(t, url, schema, ring, inboxtest.Config{})}
+	const rounds, many = 20, 60
+	var stored atomic.Int64
+	var wg sync.WaitGroup
+	for n, in := range inboxes {
+		for g := range 3 {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(n), uint64(g)))
+				for round := range rounds {
+					var batch []inbox.Update
+					for _, i := range r.Perm(many) {
+						batch = append(batch, message(fmt.Sprint("tenant", i%7), fmt.Sprint(i%11), int64(round*many+i+1)))
+					}
+					outcomes, err := in.Put(t.Context(), batch)
+					if !assert.NoError(t, err) {
+						return
+					}
+					for _, o := range outcomes {
+						assert.NoError(t, o.Err)
+						if !o.Duplicate {
+							stored.Add(1)
+						}
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	assert.EqualValues(t, rounds*many, stored.Load())
+	d, err := inboxes[0].Depth(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, rounds*many, d.Waiting)
 }

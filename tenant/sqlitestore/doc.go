@@ -16,6 +16,14 @@
 // it outlives a power cut. It takes one fsync, which bounds how many changes a
 // second a disk takes.
 //
+// # Received updates
+//
+// [DB.Inbox] keeps updates until they are handled. Each is on disk before it is
+// confirmed to Telegram, and calls that come at the same time share an fsync:
+//
+//	workers, err := inbox.NewWorkers(db.Inbox(), pool, handler, inbox.WorkersConfig{})
+//	receiver, err := webhook.NewReceiver(db.Inbox(), hookKeys, webhook.Config{})
+//
 // # The decision to make
 //
 // Whether one machine is enough. SQLite has one writer at a time, and its file

@@ -46,3 +46,10 @@ func (db *DB) Plan(text string) (steps []string, err error) {
 	}
 	return steps, rows.Err()
 }
+
+// Synchronous is what the connection that writes does for durability: 2 is
+// FULL.
+func (db *DB) Synchronous() (n int, err error) {
+	err = db.write.QueryRow("PRAGMA synchronous").Scan(&n)
+	return n, err
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/inbox/inboxtest"
 	"github.com/tgfleet/tgfleet/tenant/seal"
@@ -52,4 +53,66 @@ func TestInboxKeepsTheContract(t *testing.T) {
 			inboxtest.Run(t, h)
 		})
 	}
+}
+
+func message(tenant, chat string, id int64) inbox.Update {
+	return inbox.Update{Tenant: tenant, ID: id, Kind: "message", Chat: chat, Raw: []byte("{}"), ReceivedAt: time.Now()}
+}
+
+// Leases are committed without an fsync, on the connection that all changes
+// share.
+func TestChangesAreDurableAfterALease(t *testing.T) {
+	db := open(t, newFile(t), keys(t))
+	in := db.Inbox()
+	_, err := in.Put(t.Context(), []inbox.Update{message("a", "1", 1)})
+	require.NoError(t, err)
+	leases, err := in.Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Minute})
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
+	n, err := db.Synchronous()
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+}
+
+func TestAnInboxIsThereAfterARestart(t *testing.T) {
+	path, ring := newFile(t), keys(t)
+	db, err := sqlitestore.Open(t.Context(), path, sqlitestore.Config{Keys: ring})
+	require.NoError(t, err)
+	_, err = db.Inbox().Put(t.Context(), []inbox.Update{message("a", "1", 1), message("a", "1", 2)})
+	require.NoError(t, err)
+	first, err := db.Inbox().Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Hour})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+
+	in := open(t, path, ring).Inbox()
+	outcomes, err := in.Put(t.Context(), []inbox.Update{message("a", "1", 2)})
+	require.NoError(t, err)
+	require.True(t, outcomes[0].Duplicate)
+	again, err := in.Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Hour})
+	require.NoError(t, err)
+	require.Empty(t, again, "it is leased still")
+	held, err := in.Settle(t.Context(), []inbox.Settlement{{Lease: first[0], Verdict: inbox.Done}})
+	require.NoError(t, err)
+	require.Equal(t, []bool{true}, held)
+	again, err = in.Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Hour})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, again[0].ID)
+	require.Greater(t, again[0].Token, first[0].Token)
+}
+
+func TestAClosedInboxSaysSo(t *testing.T) {
+	db, err := sqlitestore.Open(t.Context(), newFile(t), sqlitestore.Config{Keys: keys(t)})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	_, err = db.Inbox().Put(t.Context(), []inbox.Update{message("a", "1", 1)})
+	require.ErrorIs(t, err, errors.Closed)
+	_, err = db.Inbox().Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Hour})
+	require.ErrorIs(t, err, errors.Closed)
+}
+
+func TestABadInboxConfigIsRefused(t *testing.T) {
+	_, err := sqlitestore.Open(t.Context(), newFile(t), sqlitestore.Config{Inbox: sqlitestore.InboxConfig{MaxUpdates: -1, Remember: -1}})
+	require.ErrorContains(t, err, "Keys is nil")
+	require.ErrorContains(t, err, "Inbox.MaxUpdates is negative")
+	require.ErrorContains(t, err, "Inbox.Remember is negative")
 }

@@ -65,8 +65,9 @@ var inboxTexts = [inboxStmtCount]string{
 	expire: `DELETE FROM inbox_updates AS u WHERE expires_at <= ?1 AND NOT EXISTS
 		(SELECT 1 FROM inbox_chats AS c WHERE c.tenant = u.tenant AND c.chat = u.chat AND c.id = u.id AND c.token <> 0 AND c.at > ?1)`,
 
-	nextTenant:   "SELECT tenant, at FROM inbox_chats WHERE tenant > ? ORDER BY tenant, at LIMIT 1",
-	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND at <= ? ORDER BY at LIMIT ?",
+	nextTenant: "SELECT tenant, at FROM inbox_chats WHERE tenant > ? ORDER BY tenant, at LIMIT 1",
+	// "+ 0" keeps SQLite from compiling the statement anew for each limit.
+	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND at <= ? ORDER BY at LIMIT ? + 0",
 	firstUpdate:  "SELECT id, kind, received_at, expires_at, attempt, raw FROM inbox_updates WHERE tenant = ? AND chat = ? ORDER BY id LIMIT 1",
 	saveAttempt:  "UPDATE inbox_updates SET attempt = ?4 WHERE tenant = ?1 AND chat = ?2 AND id = ?3",
 	deleteUpdate: "DELETE FROM inbox_updates WHERE tenant = ? AND chat = ? AND id = ?",

@@ -23,7 +23,7 @@ func (c Config) WithDefaults() (Config, []error) {
 		zero  int
 	}{{"MaxUpdates", &c.MaxUpdates, 1_000_000}, {"MaxPerTenant", &c.MaxPerTenant, 20_000}, {"MaxDeadPerTenant", &c.MaxDeadPerTenant, 1000}} {
 		if *f.value < 0 {
-			bad = append(bad, fmt.Errorf("Inbox.%s is negative", f.name))
+			bad = append(bad, fmt.Errorf("%s is negative", "Inbox."+f.name))
 		}
 		if *f.value == 0 {
 			*f.value = f.zero
@@ -35,7 +35,7 @@ func (c Config) WithDefaults() (Config, []error) {
 		zero  time.Duration
 	}{{"RetryAfter", &c.RetryAfter, 5 * time.Second}, {"Remember", &c.Remember, 24 * time.Hour}} {
 		if *f.value < 0 {
-			bad = append(bad, fmt.Errorf("Inbox.%s is negative", f.name))
+			bad = append(bad, fmt.Errorf("%s is negative", "Inbox."+f.name))
 		}
 		if *f.value == 0 {
 			*f.value = f.zero
