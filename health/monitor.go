@@ -349,6 +349,9 @@ func (m *Monitor) settle(sh *shard, tenant string, s *state, now int64) {
 // reported later make it known again, so call it once the tenant is gone. The
 // error is the store's.
 func (m *Monitor) Forget(ctx context.Context, tenant string) error {
+	if m.saver != nil {
+		m.saver.leaveOut(tenant)
+	}
 	sh := m.shard(tenant)
 	sh.mu.Lock()
 	if s := sh.tenants[tenant]; s != nil {

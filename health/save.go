@@ -32,9 +32,10 @@ type saver struct {
 
 	round uint32 // of saves; the loop's own
 
-	kick   chan struct{} // holds one: there is something urgent
-	mu     sync.Mutex    // guards what follows; nothing is called under it
-	urgent []string      // tenants on whom was decided since the last look
+	kick   chan struct{}       // holds one: there is something urgent
+	mu     sync.Mutex          // guards what follows; nothing is called under it
+	urgent []string            // tenants on whom was decided since the last look
+	gone   map[string]struct{} // tenants that were forgotten before all was loaded
 }
 
 const (
@@ -99,6 +100,28 @@ func (s *saver) hurry(tenant string) {
 	}
 }
 
+// leaveOut keeps a tenant that is forgotten from being loaded again: the page
+// that it is on may be under way.
+func (s *saver) leaveOut(tenant string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loaded.Load() {
+		return
+	}
+	if s.gone == nil {
+		s.gone = make(map[string]struct{})
+	}
+	s.gone[tenant] = struct{}{}
+}
+
+// isGone reports whether a tenant was forgotten before it was loaded.
+func (s *saver) isGone(tenant string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, gone := s.gone[tenant]
+	return gone
+}
+
 func (s *saver) hasUrgent() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +170,10 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 			return false
 		}
 		if len(page) == 0 {
+			s.mu.Lock()
+			s.gone = nil
 			s.loaded.Store(true)
+			s.mu.Unlock()
 			s.log.Info("health snapshots loaded", slog.Int("tenants", n))
 			if left > 0 {
 				s.log.Warn("health snapshots left out: MaxTenants is too low", slog.Int("tenants", left))
@@ -242,22 +268,50 @@ func (s *saver) merge(ctx context.Context) error {
 func (m *Monitor) changed(at, most int, round uint32) ([]Snapshot, int) {
 	var list []Snapshot
 	for ; at < shardCount; at++ {
-		sh := &m.shards[at]
-		sh.mu.Lock()
-		for tenant, s := range sh.tenants {
-			if !s.dirty || s.round == round {
-				continue
+		tenants := m.shards[at].changed(most-len(list)+1, round)
+		full := len(list)+len(tenants) > most
+		tenants = tenants[:min(len(tenants), most-len(list))]
+		// To take one is slow, so those who report wait for a few at most.
+		for some := range slices.Chunk(tenants, takeAtOnce) {
+			list = m.takeSome(list, &m.shards[at], some, round)
+		}
+		switch {
+		case full && len(list) > 0:
+			return list, at
+		case full: // all of those were forgotten meanwhile
+			at--
+		}
+	}
+	return list, at
+}
+
+// takeAtOnce is how many snapshots are taken under one lock: less than 1 ms.
+const takeAtOnce = 32
+
+// changed returns the ids of tenants that a round of saves has not had yet.
+func (sh *shard) changed(most int, round uint32) (tenants []string) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for tenant, s := range sh.tenants {
+		if s.dirty && s.round != round {
+			if tenants = append(tenants, tenant); len(tenants) == most {
+				break
 			}
-			if len(list) == most {
-				sh.mu.Unlock()
-				return list, at
-			}
+		}
+	}
+	return tenants
+}
+
+func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string, round uint32) []Snapshot {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, tenant := range tenants {
+		if s := sh.tenants[tenant]; s != nil && s.dirty {
 			s.round = round
 			list = append(list, m.take(tenant, s))
 		}
-		sh.mu.Unlock()
 	}
-	return list, at
+	return list
 }
 
 // forget removes a tenant from the store and from what is on its way there.

@@ -143,6 +143,9 @@ func (m *Monitor) restore(snap Snapshot) bool {
 	sh := m.shard(snap.Tenant)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if m.saver.isGone(snap.Tenant) {
+		return true
+	}
 	s := m.known(sh, snap.Tenant, snap.Suspension != nil && snap.Suspension.Suspended)
 	if s != nil {
 		s.requests += snap.Requests

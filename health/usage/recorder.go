@@ -52,12 +52,14 @@ type Config struct {
 	Batch int
 	// MaxRollups bounds how many roll-ups wait while the store fails; there is
 	// one for each tenant and hour. What would need more is not counted: see
-	// [Recorder.Dropped]. 0 means 200,000.
+	// [Recorder.Dropped]. Most take about 2 KB, and one with 64 methods, types
+	// and chats 10 KB. 0 means 50,000: 100 MB as a rule, 500 MB at worst.
 	MaxRollups int
 
 	// Hourly and Daily are how long roll-ups are kept: those of hours are
 	// turned into those of days after the one, which are removed after the
-	// other. 0 means 35 days and 400 days; negative keeps them for ever.
+	// other. 0 means 35 days and 400 days, or as long as Hourly where that is
+	// longer; negative keeps them for ever.
 	Hourly, Daily time.Duration
 	// TidyEvery is the time between two looks for such, give or take a tenth. 0
 	// means 1 h. Replicas may all look.
@@ -138,12 +140,15 @@ func New(cfg Config) (*Recorder, error) {
 	duration("FlushEvery", &cfg.FlushEvery, 30*time.Second)
 	duration("TidyEvery", &cfg.TidyEvery, time.Hour)
 	count("Batch", &cfg.Batch, 500)
-	count("MaxRollups", &cfg.MaxRollups, 200_000)
+	count("MaxRollups", &cfg.MaxRollups, 50_000)
 	if cfg.Hourly == 0 {
 		cfg.Hourly = 35 * Day
 	}
 	if cfg.Daily == 0 {
-		cfg.Daily = 400 * Day
+		cfg.Daily = max(400*Day, cfg.Hourly)
+		if cfg.Hourly < 0 {
+			cfg.Daily = -1
+		}
 	}
 	if cfg.Hourly > 0 && cfg.Hourly < Day {
 		bad = append(bad, errors.New("Hourly is below a day"))

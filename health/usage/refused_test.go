@@ -103,3 +103,30 @@ func TestARollUpWithANameThatIsNoneIsStillRead(t *testing.T) {
 	assert.EqualValues(t, 9, r.Requests)
 	assert.Equal(t, []usage.ChatCount{{Chat: usage.Chat{Username: "@news"}, In: 2, Out: 3}}, r.Top.Chats(9))
 }
+
+func TestDaysAreKeptAtLeastAsLongAsHours(t *testing.T) {
+	for _, hourly := range []time.Duration{-1, 500 * usage.Day, 2 * usage.Day} {
+		_, err := usage.New(usage.Config{Store: usage.NewMemoryStore(), Hourly: hourly})
+		assert.NoError(t, err, hourly)
+	}
+	_, err := usage.New(usage.Config{Store: usage.NewMemoryStore(), Hourly: -1, Daily: 500 * usage.Day})
+	assert.ErrorContains(t, err, "Daily is below Hourly")
+}
+
+func TestAReportEndsWithItsContext(t *testing.T) {
+	store := usage.NewMemoryStore()
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := usage.NewReporter(ending{store, cancel}, nil).Report(ctx, "a", time.Now(), time.Now().Add(time.Hour), nil)
+	require.ErrorIs(t, err, errors.Canceled)
+}
+
+// ending is a store whose caller goes away meanwhile.
+type ending struct {
+	usage.Store
+	cancel context.CancelFunc
+}
+
+func (e ending) Range(context.Context, string, time.Time, time.Time) ([]usage.Rollup, error) {
+	e.cancel()
+	return make([]usage.Rollup, 5), nil
+}

@@ -67,7 +67,8 @@ type Totals struct {
 	// Received is how many updates were received.
 	Received uint64 `json:"updates_received"`
 	// Chats is how many different chats there was anything with: exact if no
-	// hour had more than 128, else about 2 % off.
+	// hour, and no day of which the hours are no longer kept, had more than
+	// 128, else about 2 % off.
 	Chats uint64 `json:"unique_chats"`
 }
 
@@ -106,13 +107,11 @@ func NewReporter(store Store, monitor *health.Monitor) *Reporter {
 const (
 	// MaxDays is how long a report may be.
 	MaxDays = 400
-	// reportChats is how many of the most active chats are kept while a report
-	// is made, so that little is lost when hours are joined, and shownChats
-	// how many are in it.
-	reportChats, shownChats = 4096, 10
+	// shownChats is how many of the most active chats are in a report, and
+	// shownHours how many of the hours.
+	shownChats, shownHours = 10, 5
 	// reportExact is up to how many different chats are counted exactly then.
 	reportExact = 1 << 17
-	shownHours  = 5
 )
 
 // Report returns the tenant's usage from the hour that begins at or after from
@@ -140,6 +139,7 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 	from, to = from.In(zone), to.In(zone)
 	rep := &Report{Tenant: tenant, From: from, To: to, Zone: zone.String()}
 	var total Rollup
+	chats := topSum{chats: make(map[Chat]ChatCount)}
 	days := daysOf(from, to)
 	for i := range rollups {
 		if ctx.Err() != nil {
@@ -154,7 +154,8 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 			continue
 		}
 		dayAt(days, at).merge(r, reportExact, 0)
-		total.merge(r, reportExact, reportChats)
+		total.merge(r, reportExact, 0)
+		chats.add(&r.Top)
 		if !r.Daily {
 			at = at.In(zone)
 			h := &rep.Hours[at.Weekday()][at.Hour()]
@@ -172,7 +173,7 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 	byCount(rep.Methods, func(m MethodCount) uint64 { return m.Requests }, func(m MethodCount) string { return m.Method })
 	byCount(rep.Kinds, func(k KindCount) uint64 { return k.Count }, func(k KindCount) string { return k.Kind.String() })
 	byCount(rep.Updates, func(u TypeCount) uint64 { return u.Count }, func(u TypeCount) string { return u.Type })
-	rep.Chats = orEmpty(total.Top.Chats(shownChats))
+	rep.Chats = orEmpty(chats.most(shownChats))
 	p.addState(rep)
 	return rep, nil
 }

@@ -171,6 +171,37 @@ func (t *Top) set(list []ChatCount, floor uint64) {
 	}
 }
 
+// topSum joins many of them at once: it is what Merge makes of all, but drops
+// none and sorts once.
+type topSum struct {
+	chats map[Chat]ChatCount
+	floor uint64
+}
+
+func (s *topSum) add(t *Top) {
+	for _, c := range t.chats {
+		sum := s.chats[c.Chat]
+		sum.Chat = c.Chat
+		sum.In += c.In
+		sum.Out += c.Out
+		// Where it is not among them it may have had the floor: so each counts
+		// how it differs from that. The sum is right whatever wraps around.
+		sum.Missed += c.Missed - t.floor
+		s.chats[c.Chat] = sum
+	}
+	s.floor += t.floor
+}
+
+// most returns the n most active chats, the most active first.
+func (s *topSum) most(n int) []ChatCount {
+	all := Top{chats: make([]ChatCount, 0, len(s.chats))}
+	for _, c := range s.chats {
+		c.Missed += s.floor
+		all.chats = append(all.chats, c)
+	}
+	return all.Chats(n)
+}
+
 func compareChats(a, b Chat) int {
 	return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Username, b.Username))
 }
