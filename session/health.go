@@ -87,7 +87,7 @@ func HealthObserver(m *health.Monitor) Observer {
 
 // patience is how long Telegram may take for an answer before a caller who no
 // longer waits has a reason to.
-const patience = 5 * time.Second
+const patience = longEnough
 
 // hasty reports whether an attempt failed since its caller did not want to wait
 // any longer, which says nothing of the bot. A deadline that passes only after
