@@ -57,6 +57,11 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 	if f.db, err = database.Open(ctx, o.db, o.keys); err != nil {
 		return nil, err
 	}
+	if o.demo {
+		// A fake Telegram starts anew each time, and knows nothing of the chats
+		// of updates that waited.
+		f.db.Updates = database.InMemory()
+	}
 	f.closes(func(context.Context) error { return f.db.Close() })
 	// What runs by itself ends when the fleet is closed, and not before.
 	ctx = context.WithoutCancel(ctx)

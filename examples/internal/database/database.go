@@ -89,7 +89,7 @@ func temporary(ctx context.Context) (DB, error) {
 	if err != nil {
 		return DB{}, errors.Join(err, os.RemoveAll(dir))
 	}
-	db.Updates = inMemory()
+	db.Updates = InMemory()
 	done := db.Close
 	db.Close = func() error { return errors.Join(done(), os.RemoveAll(dir)) }
 	return db, nil

@@ -13,9 +13,9 @@ type Updates struct {
 	Owners ownership.Store
 }
 
-// inMemory returns stores that end with the process, as a temporary database
+// InMemory returns stores that end with the process, as a temporary database
 // does.
-func inMemory() Updates {
+func InMemory() Updates {
 	in, err := inbox.NewMemory(inbox.MemoryConfig{})
 	if err != nil {
 		panic(err) // only a bad field is an error
