@@ -41,6 +41,21 @@
 //		return err
 //	})
 //
+// # Health and usage
+//
+// Package [github.com/tgfleet/tgfleet/health] knows how each bot does, and tells
+// before its owner notices; [github.com/tgfleet/tgfleet/health/usage] counts what
+// it did. The guard and the manager tell them:
+//
+//	monitor, err := health.New(health.Config{Store: store})
+//	recorder, err := usage.New(usage.Config{Store: counts})
+//	guard, err := session.NewGuard(session.GuardConfig{Health: monitor, Usage: recorder})
+//	...
+//	manager := tenant.NewManager(pool, tenant.ManagerConfig{
+//		Health: monitor,
+//		Forget: []tenant.Forgetter{recorder},
+//	})
+//
 // # Errors
 //
 // Package [github.com/tgfleet/tgfleet/errors] is the standard one and more:

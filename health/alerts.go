@@ -26,6 +26,12 @@ type AlertConfig struct {
 	// transitions are for the better they wait for as long, since a fleet
 	// recovers by degrees. 0 means 5 min.
 	CoolDown time.Duration
+	// Enabled says whether alerts are told by this process now: of several
+	// replicas each sees the same outage, and tells of it, unless all but one,
+	// the leader, are not enabled. What falls due meanwhile is dropped, as is
+	// what waits in a process that crashes: [Monitor.Unhealthy] has it still. It
+	// is called before each alert and must not block. Nil means always.
+	Enabled func() bool
 }
 
 const (
@@ -43,6 +49,7 @@ const (
 type alerts struct {
 	handlers            []*alertQueue
 	groupWait, coolDown time.Duration
+	enabled             func() bool
 	log                 *slog.Logger
 	kick                chan struct{} // holds one: look again
 
@@ -85,6 +92,7 @@ func newAlerts(cfg AlertConfig, log *slog.Logger) (*alerts, error) {
 	a := &alerts{
 		groupWait: cfg.GroupWait,
 		coolDown:  cfg.CoolDown,
+		enabled:   cfg.Enabled,
 		log:       log,
 		kick:      make(chan struct{}, 1),
 		groups:    make(map[string]*alertGroup),
@@ -210,7 +218,7 @@ func (a *alerts) alert(g *alertGroup, now time.Time) Alert {
 
 // run tells the handlers until stop is closed, then of all that still waits,
 // and returns once they have been told or ctx has ended.
-func (a *alerts) run(ctx context.Context, stop <-chan struct{}) {
+func (a *alerts) run(ctx context.Context, stop <-chan struct{}) error {
 	a.mu.Lock()
 	a.running = true
 	dropped := a.dropped
@@ -218,9 +226,10 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) {
 	if dropped > 0 {
 		a.log.Warn("transitions dropped: there were too many before the monitor was started", slog.Uint64("dropped", dropped))
 	}
-	var handlers sync.WaitGroup
+	telling, end := context.WithCancel(ctx)
+	defer end()
 	for _, h := range a.handlers {
-		handlers.Go(func() { h.run(ctx) })
+		h.start(telling)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -236,6 +245,10 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) {
 		now := time.Now()
 		due, next := a.take(now, stopping)
 		for _, alert := range due {
+			if !a.isEnabled() {
+				a.log.Debug("alert not told: another process does", slog.String("alert", alert.ID))
+				continue
+			}
 			for _, h := range a.handlers {
 				h.put(alert)
 			}
@@ -251,7 +264,36 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) {
 	for _, h := range a.handlers {
 		h.close()
 	}
-	handlers.Wait()
+	defer time.AfterFunc(lastAlert, end).Stop()
+	var hang []error
+	for i, h := range a.handlers {
+		if !h.wait(telling) {
+			hang = append(hang, &errors.Error{Kind: errors.Timeout, Op: fmt.Sprintf("end alert handler Handlers[%d]", i), Delivery: errors.NotDelivered,
+				Err: errors.New("it does not obey its context and still runs")})
+		}
+	}
+	return errors.Join(hang...)
+}
+
+const (
+	// lastAlert bounds how long the handlers are waited for once the monitor
+	// stops, and lastGrace how long thereafter for one to obey its context.
+	lastAlert = time.Minute
+	lastGrace = 5 * time.Second
+)
+
+// isEnabled asks whoever says so. One that panics does not silence alerts.
+func (a *alerts) isEnabled() (is bool) {
+	if a.enabled == nil {
+		return true
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("Enabled panicked", slog.String("panic", short(fmt.Sprint(p))))
+			is = true
+		}
+	}()
+	return a.enabled()
 }
 
 // alertQueue is a handler and the alerts that wait for it.
@@ -259,6 +301,7 @@ type alertQueue struct {
 	handler AlertHandler
 	log     *slog.Logger
 	more    chan struct{} // holds one: look again
+	done    chan struct{} // closed once it tells no more
 
 	mu     sync.Mutex // guards what follows; nothing is called under it
 	queue  []Alert
@@ -266,7 +309,40 @@ type alertQueue struct {
 }
 
 func newAlertQueue(h AlertHandler, log *slog.Logger) *alertQueue {
-	return &alertQueue{handler: h, log: log, more: make(chan struct{}, 1)}
+	return &alertQueue{handler: h, log: log, more: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// start runs the queue on a goroutine, and on another one should a handler end
+// it, as runtime.Goexit and so t.FailNow do.
+func (q *alertQueue) start(ctx context.Context) {
+	go func() {
+		ended := false
+		defer func() {
+			if !ended {
+				q.log.Error("alert handler ended its goroutine")
+				q.start(ctx)
+			}
+		}()
+		q.run(ctx)
+		ended = true
+		close(q.done)
+	}()
+}
+
+// wait waits for the queue's end, once ctx has ended only for a little. It
+// reports whether it came.
+func (q *alertQueue) wait(ctx context.Context) bool {
+	select {
+	case <-q.done:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-q.done:
+		return true
+	case <-time.After(lastGrace):
+		return false
+	}
 }
 
 // put queues an alert; when the handler is too far behind it is dropped.

@@ -9,8 +9,12 @@
 //		}},
 //	})
 //	...
-//	err = m.Start(ctx)
-//	defer m.Stop(ctx)
+//	err = m.Start(context.Background())
+//	...
+//	// When the process is asked to end, with a while of its own to save:
+//	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+//	defer cancel()
+//	err = m.Stop(ctx)
 //
 //	m.Observe("customer-7", health.Outcome{Latency: took, Kind: errors.KindOf(err)})
 //
@@ -19,8 +23,9 @@
 //
 // A [Monitor] counts the outcomes of calls and makes of them a [Status]. A
 // tenant becomes worse at once and better by degrees, so that its status does
-// not flap; silence makes it neither. Package session has the observer that
-// reports every call, and a [Prober] asks after the bots that make none.
+// not flap; silence makes it neither. Package session's Guard reports every
+// call and the circuit breakers, package tenant's Manager who is suspended, and
+// a [Prober] asks after the bots that make no call.
 //
 // What counts against a bot is a failure of its token, of Telegram or of the
 // way to it. A user who blocked the bot, or a bad parameter, is an answer and
@@ -35,7 +40,9 @@
 //
 // In memory, at most 1 KiB for each tenant, besides the id and the texts of
 // reasons and errors; and, with a [Store], in a database, to which each replica
-// adds what it has counted, every 5 min. Package healthtest has the suite for
+// adds what it has counted, every 5 min; what was decided on a suspension is
+// saved at once. The context of Start is not that which a signal ends: its end
+// is a crash, after which nothing is saved or told any more. Package healthtest has the suite for
 // stores.
 //
 // # What it does not do

@@ -40,7 +40,8 @@ func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler 
 	})
 }
 
-// TenantHandler answers with a tenant's [Report] as JSON. tenant returns the id
+// TenantHandler answers with a tenant's [Report] as JSON, also with the reason of
+// a suspension in the words of whoever decided. tenant returns the id
 // of the tenant that a request is about, if the client may see it, and else the
 // error that it gets as a problem document, such as [errors.Forbidden]; nil
 // lets in nobody:

@@ -8,27 +8,29 @@ import (
 )
 
 // Start loads what is stored, and then saves and alerts in the background,
-// until [Monitor.Stop] or until ctx ends, which ends it at once. It does not
-// wait for the store: see [Monitor.Ready]. The error, of kind [errors.Closed]
+// until [Monitor.Stop] or until ctx ends, which ends it at once, with nothing
+// saved: a context that a signal ends is for what calls Stop. It does not wait for the store: see [Monitor.Ready]. The error, of kind [errors.Closed]
 // or [errors.Exists], says that it was stopped or started before.
 func (m *Monitor) Start(ctx context.Context) error {
 	return m.life.Start(ctx, "health monitor", func(ctx context.Context, stop <-chan struct{}) (err error) {
 		var running sync.WaitGroup
+		var hang error
 		if m.alerts != nil {
-			running.Go(func() { m.alerts.run(ctx, stop) })
+			running.Go(func() { hang = m.alerts.run(ctx, stop) })
 		}
 		if m.saver != nil {
 			running.Go(func() { err = m.saver.run(ctx, m, stop) })
 		}
 		running.Wait()
-		return err
+		return errors.Join(err, hang)
 	})
 }
 
 // Stop tells the handlers of what has not been told, saves what has not been
 // saved, and returns when nothing runs any more. When ctx ends first it gives
 // up what is left; the error then says so. A store that fails is given up
-// after a minute. It may be called many times, also without Start. The monitor
+// after a minute, and so are handlers; one that then does not obey its context
+// is left behind, and named by the error. It may be called many times, also without Start. The monitor
 // goes on to count.
 func (m *Monitor) Stop(ctx context.Context) error { return m.life.Stop(ctx, "health monitor") }
 

@@ -24,7 +24,8 @@ type Config struct {
 	Window, LongWindow time.Duration
 	// MaxTenants bounds how many tenants are remembered. 0 means 200,000. The
 	// outcomes of further ones count for the fleet and for nobody: see
-	// [Fleet.Untracked].
+	// [Fleet.Untracked]. Those on whose suspension somebody decided are
+	// remembered in any case.
 	MaxTenants int
 
 	// Alerts says who is told when a status changes.
@@ -58,6 +59,7 @@ type Monitor struct {
 	most       int64
 	tenants    atomic.Int64
 	untracked  atomic.Uint64
+	platform   atomic.Uint32 // the platform's Breaker
 	byStatus   [statuses]atomic.Int64
 	alerts     *alerts // nil where nobody is told
 	saver      *saver  // nil where nothing is stored
@@ -70,8 +72,8 @@ const shardCount = 64
 
 // shard is a part of the tenants.
 type shard struct {
-	// mu guards what follows. Of all else, only the alerts' lock is taken
-	// while it is held, and nothing is called that is not ours.
+	// mu guards what follows. Of all else, only the locks of the alerts and of
+	// the saver's list are taken while it is held, and nothing is called that is not ours.
 	mu      sync.Mutex
 	tenants map[string]*state
 	ill     map[string]*state // those that are degraded or unhealthy
@@ -160,6 +162,10 @@ func (m *Monitor) past(t time.Time) int64 {
 	return max(int64(t.Sub(m.start)), longAgo)
 }
 
+// before is past for a time that has been: a clock that was ahead when it was
+// stored must not keep out all that comes before it.
+func (m *Monitor) before(t time.Time) int64 { return min(m.past(t), m.now()) }
+
 // longAgo is before all else, and so far from the end of the range that no
 // difference between two times overflows.
 const longAgo = -1 << 61
@@ -225,7 +231,7 @@ func (m *Monitor) Observe(tenant string, o Outcome) {
 		m.untracked.Add(1)
 		return
 	}
-	s.observe(now, shortSlot, longSlot, &o, v, bin)
+	s.observe(now, shortSlot, longSlot, &o, v, bin, m.thresholds.Conflicts)
 	if s.status != Healthy || s.short.sum.failed > 0 || s.long.sum.failed > 0 {
 		m.settle(sh, tenant, s, now)
 	}
@@ -240,11 +246,17 @@ func slotOf(now, length int64) int32 {
 }
 
 // state returns what is known of a tenant, nil where there is no room for a
-// new one. The shard's lock is held.
-func (m *Monitor) state(sh *shard, tenant string) *state {
+// new one, and for the empty id, which no store takes. The shard's lock is held.
+func (m *Monitor) state(sh *shard, tenant string) *state { return m.known(sh, tenant, false) }
+
+// known is state, and makes room if it must.
+func (m *Monitor) known(sh *shard, tenant string, must bool) *state {
 	s := sh.tenants[tenant]
 	if s == nil {
-		if m.tenants.Add(1) > m.most {
+		if tenant == "" {
+			return nil
+		}
+		if m.tenants.Add(1) > m.most && !must {
 			m.tenants.Add(-1)
 			return nil
 		}
@@ -276,8 +288,15 @@ func (m *Monitor) Update(tenant string, at time.Time) {
 
 // SetBreaker notes the state of the tenant's circuit breaker.
 func (m *Monitor) SetBreaker(tenant string, b Breaker) {
+	if b == BreakerClosed && !m.knows(tenant) {
+		return // the breaker of a tenant that is gone is closed at some time too
+	}
 	m.with(tenant, func(_ *shard, s *state) { s.breaker = b })
 }
+
+// SetPlatformBreaker notes the state of the circuit breaker of all tenants
+// together, which [Fleet] shows.
+func (m *Monitor) SetPlatformBreaker(b Breaker) { m.platform.Store(uint32(b)) }
 
 // SetWebhook notes what getWebhookInfo says of the tenant's bot. An answer that
 // is older than the last one is left out.
@@ -330,6 +349,9 @@ func (m *Monitor) settle(sh *shard, tenant string, s *state, now int64) {
 // reported later make it known again, so call it once the tenant is gone. The
 // error is the store's.
 func (m *Monitor) Forget(ctx context.Context, tenant string) error {
+	if m.saver != nil {
+		m.saver.leaveOut(tenant)
+	}
 	sh := m.shard(tenant)
 	sh.mu.Lock()
 	if s := sh.tenants[tenant]; s != nil {

@@ -259,7 +259,7 @@ func TestAReportIsWhatAModelCounts(t *testing.T) {
 			switch fault := o.Kind.Fault(); {
 			case o.Kind == errors.Canceled:
 				continue
-			case fault == errors.FaultLocal, o.Kind == errors.BreakerOpen, o.Kind == errors.Suspended:
+			case fault == errors.FaultLocal, o.Kind == errors.BreakerOpen, o.Kind == errors.Suspended, o.Kind == errors.Unverified:
 				want.Refused++
 				continue
 			case fault == errors.FaultTenant, fault == errors.FaultPlatform:
@@ -508,4 +508,34 @@ func TestNamesOfStatesReadBack(t *testing.T) {
 	var s health.Status
 	assert.Error(t, s.UnmarshalText([]byte("fine")))
 	assert.Equal(t, "Status(9)", health.Status(9).String())
+}
+
+func TestWhatIsSaidTwiceDecidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := health.NewMemoryStore()
+		m, err := health.New(health.Config{Store: store})
+		require.NoError(t, err)
+		require.NoError(t, m.Start(t.Context()))
+		start := time.Now()
+		m.Suspend("shop", "unpaid")
+		time.Sleep(time.Hour)
+		m.Suspend("shop", "unpaid")
+		require.NoError(t, m.Stop(t.Context()))
+		all, err := store.Load(t.Context(), "", 0)
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		assert.Equal(t, start.UTC(), all[0].Suspension.At)
+		m.Quarantine("shop", "unpaid")
+		assert.Contains(t, get(t, m, "shop").Reason, "quarantined")
+	})
+}
+
+func TestABreakerThatClosesMakesNobodyKnown(t *testing.T) {
+	m, err := health.New(health.Config{})
+	require.NoError(t, err)
+	m.SetBreaker("gone", health.BreakerClosed)
+	_, found := m.Get("gone")
+	assert.False(t, found)
+	m.Resume("new")
+	assert.Equal(t, health.Healthy, get(t, m, "new").Status)
 }

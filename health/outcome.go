@@ -52,7 +52,7 @@ var verdicts = func() (v [256]verdict) {
 		}
 	}
 	// These say whose fault it is, and are said before anything is sent.
-	v[errors.BreakerOpen], v[errors.Suspended] = refused, refused
+	v[errors.BreakerOpen], v[errors.Suspended], v[errors.Unverified] = refused, refused, refused
 	v[errors.Canceled] = abandoned
 	return v
 }()

@@ -54,7 +54,7 @@ func PostAlerts(cfg PostConfig) (AlertHandler, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		bad = append(bad, errors.New("URL is not an http or https URL")) // it may hold a secret
 	}
-	if cfg.Secret != nil && len(cfg.Secret) < 16 {
+	if cfg.Secret != nil && len(cfg.Secret) < minSecret {
 		bad = append(bad, errors.New("Secret is shorter than 16 bytes"))
 	}
 	count := func(name string, v *int, zero int) {
@@ -89,7 +89,7 @@ type poster struct {
 const (
 	firstRetry    = time.Second
 	longestRetry  = 5 * time.Minute
-	longestWait   = time.Hour // that a server may ask for; else it is given up
+	longestWait   = 10 * time.Minute // that a server may ask for; else it is given up
 	maxAnswerRead = 64 << 10
 )
 
@@ -172,16 +172,24 @@ func sign(secret []byte, id, timestamp string, body []byte) []byte {
 	return mac.Sum(nil)
 }
 
+// minSecret is how long a secret must be, in bytes.
+const minSecret = 16
+
 // maxSkew is how old or how far ahead a signed alert may be, as the
 // specification suggests.
 const maxSkew = 5 * time.Minute
 
 // VerifyAlert reports whether a request's header and body were signed with the
 // secret within 5 min of now, in constant time. A receiver then keeps the
-// webhook-id for as long, to drop what it has had.
+// webhook-id for as long, to drop what it has had. A secret that is shorter
+// than 16 bytes, such as one that is missing in a configuration, verifies
+// nothing.
 func VerifyAlert(secret []byte, header http.Header, body []byte, now time.Time) error {
 	refuse := func(why string) error {
 		return &errors.Error{Kind: errors.Forbidden, Op: "verify alert", Err: errors.New(why), Delivery: errors.NotDelivered}
+	}
+	if len(secret) < minSecret {
+		return refuse("secret is shorter than 16 bytes") // anybody could sign with none
 	}
 	id, timestamp := header.Get("Webhook-Id"), header.Get("Webhook-Timestamp")
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -68,6 +69,10 @@ type Prober struct {
 	// The loop's own.
 	searched time.Time
 	queue    []string // who was silent then
+	// strangers are those that were asked after before the monitor knew them,
+	// and when. It may have no room for them, and they must not be asked after
+	// for ever.
+	strangers map[string]time.Time
 }
 
 // appointment is with a bot that is to be looked at once more, since there was
@@ -122,6 +127,8 @@ func NewProber(cfg ProberConfig) (*Prober, error) {
 		log:   cfg.Logger,
 		slots: make(chan struct{}, cfg.Parallel),
 		rests: max(cfg.Silence/10, cfg.Every),
+
+		strangers: make(map[string]time.Time),
 	}, nil
 }
 
@@ -175,7 +182,9 @@ func (p *Prober) run(ctx context.Context) {
 			return
 		case p.slots <- struct{}{}:
 		}
-		p.m.asked(tenant)
+		if !p.m.asked(tenant) {
+			p.strangers[tenant] = time.Now()
+		}
 		asking.Go(func() {
 			defer func() { <-p.slots }()
 			p.ask(ctx, tenant)
@@ -183,22 +192,22 @@ func (p *Prober) run(ctx context.Context) {
 	}
 }
 
-// next returns whom to ask after now. The ill have every other turn, so that
-// many of them do not hide the silent.
+// next returns whom to ask after now. The ill, those with an appointment and the
+// silent take turns to be first, so that many of the ones do not hide the others.
 func (p *Prober) next(ctx context.Context, turn int) (string, bool) {
-	if turn%2 == 0 {
-		if tenant, found := p.nextIll(); found {
+	for i := range 3 {
+		tenant, found := "", false
+		switch (turn + i) % 3 {
+		case 0:
+			tenant, found = p.nextIll()
+		case 1:
+			tenant, found = p.nextSoon()
+		case 2:
+			tenant, found = p.nextSilent(ctx)
+		}
+		if found {
 			return tenant, true
 		}
-	}
-	if tenant, found := p.nextSoon(); found {
-		return tenant, true
-	}
-	if tenant, found := p.nextSilent(ctx); found {
-		return tenant, true
-	}
-	if turn%2 == 1 {
-		return p.nextIll()
 	}
 	return "", false
 }
@@ -231,6 +240,9 @@ func (p *Prober) nextSilent(ctx context.Context) (string, bool) {
 		}
 		tenant := p.queue[0]
 		p.queue = p.queue[1:]
+		if at, asked := p.strangers[tenant]; asked && time.Since(at) < p.cfg.Again {
+			continue
+		}
 		if p.m.silent(tenant, p.cfg.Silence, p.cfg.Again, p.cfg.List != nil) {
 			return tenant, true
 		}
@@ -239,6 +251,7 @@ func (p *Prober) nextSilent(ctx context.Context) (string, bool) {
 
 // search returns who is silent, the longest first.
 func (p *Prober) search(ctx context.Context) []string {
+	maps.DeleteFunc(p.strangers, func(_ string, at time.Time) bool { return time.Since(at) >= p.cfg.Again })
 	if p.cfg.List == nil {
 		return p.m.silentOnes(p.cfg.Silence, p.cfg.Again)
 	}
@@ -286,7 +299,8 @@ func (p *Prober) ask(ctx context.Context, tenant string) {
 	}
 	before, known := p.m.pendingOf(tenant)
 	p.m.SetWebhook(tenant, info)
-	if info.Pending > 0 && (!known || info.Pending > before) {
+	// One that is ill is asked after as such.
+	if info.Pending > 0 && (!known || info.Pending > before) && !p.m.isIll(tenant) {
 		p.mu.Lock()
 		if len(p.soon) < maxSoon {
 			p.soon = append(p.soon, appointment{tenant, time.Now().Add(lookAgain)})

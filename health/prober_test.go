@@ -252,3 +252,59 @@ func TestAProbersConfigIsChecked(t *testing.T) {
 	}
 	(&health.Prober{}).Stop()
 }
+
+func TestABusyBotWhoseWebhookFailedIsLookedAtUntilItIsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bots{m: newMonitor(t, health.Config{})}
+		b.m.SetWebhook("a", health.WebhookInfo{Set: true, LastErrorAt: time.Now(), LastError: "x"})
+		require.Equal(t, health.Degraded, get(t, b.m, "a").Status)
+		p := startProber(t, b, health.ProberConfig{})
+		for range 30 * 60 {
+			time.Sleep(time.Second)
+			b.m.Observe("a", health.Outcome{})
+			b.m.Update("a", time.Time{})
+		}
+		p.Stop()
+		assert.Equal(t, health.Healthy, get(t, b.m, "a").Status)
+	})
+}
+
+func TestBotsWhoseUpdatesGrowDoNotHideTheSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bots{m: newMonitor(t, health.Config{Thresholds: health.Thresholds{Pending: 1_000_000}})}
+		n := 0
+		b.info = func(tenant string) health.WebhookInfo {
+			if tenant == "silent" {
+				return health.WebhookInfo{}
+			}
+			n++
+			return health.WebhookInfo{Pending: n}
+		}
+		for _, id := range names(40) {
+			b.m.Observe(id, health.Outcome{})
+		}
+		p := startProber(t, b, health.ProberConfig{})
+		time.Sleep(2 * time.Hour)
+		b.m.Observe("silent", health.Outcome{})
+		time.Sleep(time.Hour)
+		p.Stop()
+		assert.NotEmpty(t, b.times("silent"))
+	})
+}
+
+func TestAStrangerIsAskedAfterOnceAnHourThoughThereIsNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bots{m: newMonitor(t, health.Config{MaxTenants: 1})}
+		b.m.Observe("known", health.Outcome{})
+		p := startProber(t, b, health.ProberConfig{Every: time.Second, List: func(_ context.Context, after string) ([]string, error) {
+			if after != "" {
+				return nil, nil
+			}
+			return []string{"known", "stranger"}, nil
+		}})
+		time.Sleep(5 * time.Hour)
+		p.Stop()
+		assert.InDelta(t, 5, len(b.times("stranger")), 1)
+		assert.InDelta(t, 5, len(b.times("known")), 1)
+	})
+}

@@ -46,7 +46,7 @@ func (m *Monitor) reason(s *state, now int64) string {
 
 // recovering says what is missing for a better status.
 func (m *Monitor) recovering(s *state, now int64, to Status) string {
-	if left := int32(m.thresholds.Successes) - max(s.streak, 0); left > 0 {
+	if left := m.thresholds.missing(s); left > 0 {
 		return fmt.Sprintf("recovering: %s once %d more calls succeed", to, left)
 	}
 	left := time.Duration(int64(m.thresholds.Hold) - (now - s.since))

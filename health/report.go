@@ -207,8 +207,10 @@ type Fleet struct {
 	Window Rate `json:"window"`
 	// Latency is how long calls take, other than long polls.
 	Latency Latency `json:"latency"`
+	// Breaker is the state of the circuit breaker of all tenants together.
+	Breaker Breaker `json:"platform_breaker"`
 	// Untracked is how many outcomes were of tenants for which there was no
-	// room.
+	// room, or named no tenant.
 	Untracked uint64 `json:"untracked_requests"`
 }
 
@@ -217,13 +219,14 @@ type Fleet struct {
 func (m *Monitor) Fleet() Fleet {
 	at := slotOf(m.now(), m.slot)
 	f := Fleet{
-		Tenants:   int(min(m.tenants.Load(), m.most)),
 		Healthy:   int(m.byStatus[Healthy].Load()),
 		Degraded:  int(m.byStatus[Degraded].Load()),
 		Unhealthy: int(m.byStatus[Unhealthy].Load()),
 		Suspended: int(m.byStatus[Suspended].Load()),
+		Breaker:   Breaker(m.platform.Load()),
 		Untracked: m.untracked.Load(),
 	}
+	f.Tenants = f.Healthy + f.Degraded + f.Unhealthy + f.Suspended
 	var window tally[uint32]
 	var latency bins[uint32]
 	for i := range m.shards {

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
@@ -25,8 +27,15 @@ type saver struct {
 	turn   chan struct{}
 	seq    uint64     // of the pending flush
 	flying []Snapshot // the pending flush, which may or may not have been applied
+	// halves are what follows it of a flush that was refused.
+	halves [][]Snapshot
 
-	round uint8 // of saves; the loop's own
+	round uint32 // of saves; the loop's own
+
+	kick   chan struct{}       // holds one: there is something urgent
+	mu     sync.Mutex          // guards what follows; nothing is called under it
+	urgent []string            // tenants on whom was decided since the last look
+	gone   map[string]struct{} // tenants that were forgotten before all was loaded
 }
 
 const (
@@ -38,7 +47,7 @@ const (
 
 func newSaver(cfg Config) *saver {
 	s := &saver{store: cfg.Store, every: cfg.SaveEvery, batch: cfg.SaveBatch, log: cfg.Logger,
-		writer: rand.Text(), seq: 1, turn: make(chan struct{}, 1)}
+		writer: rand.Text(), seq: 1, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	return s
 }
@@ -63,16 +72,80 @@ func (s *saver) run(ctx context.Context, m *Monitor, stop <-chan struct{}) error
 		// or it would be loaded again; but it can once nothing will be.
 		return s.last(ctx, m)
 	}
+	timer := time.NewTimer(loop.Jitter(s.every))
+	defer timer.Stop()
 	for {
 		select {
-		case <-time.After(loop.Jitter(s.every)):
+		case <-timer.C:
+			_ = s.save(ctx, m, stop) // was logged
+			timer.Reset(loop.Jitter(s.every))
+		case <-s.kick:
+			_ = s.saveAll(ctx, m, stop, false)
 		case <-stop:
 			return s.last(ctx, m)
 		case <-ctx.Done():
 			return loop.Ended("save health snapshots", ctx)
 		}
-		_ = s.save(ctx, m, stop) // was logged
 	}
+}
+
+// hurry has a tenant saved at once: what somebody decided must not be lost.
+func (s *saver) hurry(tenant string) {
+	s.mu.Lock()
+	s.urgent = append(s.urgent, tenant)
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// leaveOut keeps a tenant that is forgotten from being loaded again: the page
+// that it is on may be under way.
+func (s *saver) leaveOut(tenant string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loaded.Load() {
+		return
+	}
+	if s.gone == nil {
+		s.gone = make(map[string]struct{})
+	}
+	s.gone[tenant] = struct{}{}
+}
+
+// isGone reports whether a tenant was forgotten before it was loaded.
+func (s *saver) isGone(tenant string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, gone := s.gone[tenant]
+	return gone
+}
+
+func (s *saver) hasUrgent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.urgent) > 0
+}
+
+// decided takes a batch of the snapshots that are urgent.
+func (s *saver) decided(m *Monitor) (list []Snapshot) {
+	s.mu.Lock()
+	n := min(len(s.urgent), s.batch)
+	tenants := s.urgent[:n:n]
+	if s.urgent = s.urgent[n:]; len(s.urgent) == 0 {
+		s.urgent = nil
+	}
+	s.mu.Unlock()
+	for _, tenant := range tenants {
+		sh := m.shard(tenant)
+		sh.mu.Lock()
+		if state := sh.tenants[tenant]; state != nil && state.dirty {
+			list = append(list, m.take(tenant, state))
+		}
+		sh.mu.Unlock()
+	}
+	return list
 }
 
 // last saves all that is not saved yet, for as long as ctx lets it.
@@ -84,7 +157,7 @@ func (s *saver) last(ctx context.Context, m *Monitor) error {
 
 // load takes in all that is stored. It reports whether it came to the end.
 func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool {
-	after, n := "", 0
+	after, n, left := "", 0, 0
 	for {
 		var page []Snapshot
 		ok := loop.Retry(ctx, stop, s.log, "load health snapshots", func() (err error) {
@@ -97,12 +170,20 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 			return false
 		}
 		if len(page) == 0 {
+			s.mu.Lock()
+			s.gone = nil
 			s.loaded.Store(true)
+			s.mu.Unlock()
 			s.log.Info("health snapshots loaded", slog.Int("tenants", n))
+			if left > 0 {
+				s.log.Warn("health snapshots left out: MaxTenants is too low", slog.Int("tenants", left))
+			}
 			return true
 		}
 		for _, snap := range page {
-			m.restore(snap)
+			if !m.restore(snap) {
+				left++
+			}
 		}
 		n += len(page)
 		after = page[len(page)-1].Tenant
@@ -112,10 +193,16 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 // save saves what has changed, in batches, each of which is tried until it
 // succeeds, stop is closed or ctx ends.
 func (s *saver) save(ctx context.Context, m *Monitor, stop <-chan struct{}) error {
-	if s.round++; s.round == 0 {
-		s.round = 1
-	}
+	s.round++
+	return s.saveAll(ctx, m, stop, true)
+}
+
+// saveAll saves what is urgent, and the rest too if asked.
+func (s *saver) saveAll(ctx context.Context, m *Monitor, stop <-chan struct{}, rest bool) error {
 	at, done := 0, false
+	if !rest {
+		at = shardCount
+	}
 	for !done {
 		var err error
 		ok := loop.Retry(ctx, stop, s.log, "save health snapshots", func() error {
@@ -136,15 +223,33 @@ func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, do
 		return at, false, err
 	}
 	defer s.give()
+	if n := len(s.halves); s.flying == nil && n > 0 {
+		s.flying, s.halves = s.halves[n-1], s.halves[:n-1]
+	}
 	if s.flying == nil {
-		s.flying, at = m.changed(at, s.batch, s.round)
+		for s.flying = s.decided(m); len(s.flying) == 0 && s.hasUrgent(); s.flying = s.decided(m) {
+		}
+		if len(s.flying) == 0 {
+			s.flying, at = m.changed(at, s.batch, s.round)
+		}
 		if len(s.flying) == 0 {
 			s.flying = nil
 			return at, true, nil
 		}
 	}
-	if err := s.merge(ctx); err != nil {
+	switch err := s.merge(ctx); {
+	case err == nil:
+	case !errors.Is(err, errors.BadRequest):
 		return at, false, err
+	case len(s.flying) == 1:
+		// To try it again would keep all others from being saved, for ever.
+		s.log.Error("health snapshot dropped: the store refuses it", slog.String("tenant", s.flying[0].Tenant),
+			slog.Any("err", errors.Classify(err)))
+	default:
+		// A refused flush was not applied. One snapshot of it is to blame, and
+		// halving finds it.
+		half := len(s.flying) / 2
+		s.halves = append(s.halves, s.flying[half:], s.flying[:half:half])
 	}
 	s.flying = nil
 	s.seq++
@@ -160,25 +265,53 @@ func (s *saver) merge(ctx context.Context) error {
 // changed takes a batch of snapshots from the shard with number at on, and
 // returns which shard to go on with. It leaves out those that this round of
 // saves has had already, or a busy fleet's save would never end.
-func (m *Monitor) changed(at, most int, round uint8) ([]Snapshot, int) {
+func (m *Monitor) changed(at, most int, round uint32) ([]Snapshot, int) {
 	var list []Snapshot
 	for ; at < shardCount; at++ {
-		sh := &m.shards[at]
-		sh.mu.Lock()
-		for tenant, s := range sh.tenants {
-			if !s.dirty || s.round == round {
-				continue
+		tenants := m.shards[at].changed(most-len(list)+1, round)
+		full := len(list)+len(tenants) > most
+		tenants = tenants[:min(len(tenants), most-len(list))]
+		// To take one is slow, so those who report wait for a few at most.
+		for some := range slices.Chunk(tenants, takeAtOnce) {
+			list = m.takeSome(list, &m.shards[at], some, round)
+		}
+		switch {
+		case full && len(list) > 0:
+			return list, at
+		case full: // all of those were forgotten meanwhile
+			at--
+		}
+	}
+	return list, at
+}
+
+// takeAtOnce is how many snapshots are taken under one lock: less than 1 ms.
+const takeAtOnce = 32
+
+// changed returns the ids of tenants that a round of saves has not had yet.
+func (sh *shard) changed(most int, round uint32) (tenants []string) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for tenant, s := range sh.tenants {
+		if s.dirty && s.round != round {
+			if tenants = append(tenants, tenant); len(tenants) == most {
+				break
 			}
-			if len(list) == most {
-				sh.mu.Unlock()
-				return list, at
-			}
+		}
+	}
+	return tenants
+}
+
+func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string, round uint32) []Snapshot {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, tenant := range tenants {
+		if s := sh.tenants[tenant]; s != nil && s.dirty {
 			s.round = round
 			list = append(list, m.take(tenant, s))
 		}
-		sh.mu.Unlock()
 	}
-	return list, at
+	return list
 }
 
 // forget removes a tenant from the store and from what is on its way there.
@@ -187,8 +320,13 @@ func (s *saver) forget(ctx context.Context, tenant string) error {
 		return err
 	}
 	defer s.give()
+	gone := func(snap Snapshot) bool { return snap.Tenant == tenant }
+	for i := range s.halves {
+		s.halves[i] = slices.DeleteFunc(s.halves[i], gone)
+	}
+	s.halves = slices.DeleteFunc(s.halves, func(half []Snapshot) bool { return len(half) == 0 })
 	if s.flying != nil {
-		s.flying = slices.DeleteFunc(s.flying, func(snap Snapshot) bool { return snap.Tenant == tenant })
+		s.flying = slices.DeleteFunc(s.flying, gone)
 		if len(s.flying) == 0 {
 			// It may have been applied, so its number is not for another one.
 			s.flying = nil

@@ -8,18 +8,33 @@ import (
 
 // What the prober asks the monitor.
 
-// asked notes that a tenant is asked after now.
-func (m *Monitor) asked(tenant string) {
+// asked notes that a tenant is asked after now. It reports whether the tenant
+// is known.
+func (m *Monitor) asked(tenant string) bool {
 	now := m.now()
-	m.with(tenant, func(_ *shard, s *state) {
-		r := s.more()
-		r.asked = now
-		if s.status == Healthy {
-			r.probes = 0
-		} else {
-			r.probes = min(r.probes+1, 60)
-		}
-	})
+	sh := m.shard(tenant)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.tenants[tenant]
+	if s == nil {
+		return false
+	}
+	r := s.more()
+	r.asked = now
+	if s.status == Healthy {
+		r.probes = 0
+	} else {
+		r.probes = min(r.probes+1, 60)
+	}
+	return true
+}
+
+// isIll reports whether a tenant is degraded or unhealthy.
+func (m *Monitor) isIll(tenant string) bool {
+	sh := m.shard(tenant)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.ill[tenant] != nil
 }
 
 // knows reports whether anything is known of a tenant.
@@ -52,7 +67,8 @@ func (m *Monitor) pendingOf(tenant string) (n int, known bool) {
 }
 
 // illDue returns the tenant that is ill and was due first: a minute after
-// anything was heard of it, and then after ever longer pauses.
+// anything was heard of it that may show it well, and then after ever longer
+// pauses.
 func (m *Monitor) illDue(most time.Duration) (string, bool) {
 	now, first, found := m.now(), int64(0), ""
 	for i := range m.shards {
@@ -65,6 +81,10 @@ func (m *Monitor) illDue(most time.Duration) (string, bool) {
 					if pause *= 2; pause >= most {
 						break
 					}
+				}
+				if s.cause == pending || s.cause == webhookFails {
+					// Only a look tells how it is by now, however much it calls.
+					last = max(s.since, s.rare.webhook.at)
 				}
 				last = max(last, s.rare.asked)
 			}

@@ -138,20 +138,27 @@ func (m *Monitor) take(tenant string, s *state) Snapshot {
 }
 
 // restore takes in what was stored. Outcomes may have been counted already:
-// they are added, and what is later stays.
-func (m *Monitor) restore(snap Snapshot) {
-	m.with(snap.Tenant, func(sh *shard, s *state) {
+// they are added, and what is later stays. It reports whether there was room.
+func (m *Monitor) restore(snap Snapshot) bool {
+	sh := m.shard(snap.Tenant)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if m.saver.isGone(snap.Tenant) {
+		return true
+	}
+	s := m.known(sh, snap.Tenant, snap.Suspension != nil && snap.Suspension.Suspended)
+	if s != nil {
 		s.requests += snap.Requests
 		s.failures += snap.Failures
 		s.rejected += snap.Rejected
 		s.refused += snap.Refused
 		merge(&s.older, &snap.Latency.bins, stateBins)
 		s.older.age(keepAged)
-		s.lastSuccess = max(s.lastSuccess, m.past(snap.LastSuccess))
-		if failed := m.past(snap.LastFailure); failed > s.lastFailure {
+		s.lastSuccess = max(s.lastSuccess, m.before(snap.LastSuccess))
+		if failed := m.before(snap.LastFailure); failed > s.lastFailure {
 			s.lastFailure, s.lastKind = failed, snap.LastFailureKind
 		}
-		s.lastUpdate = max(s.lastUpdate, m.past(snap.LastUpdate))
+		s.lastUpdate = max(s.lastUpdate, m.before(snap.LastUpdate))
 		if until := m.past(snap.RateLimitedUntil); until > m.now() {
 			s.more().limitedUntil = max(s.more().limitedUntil, until)
 		}
@@ -160,13 +167,13 @@ func (m *Monitor) restore(snap Snapshot) {
 				*h = m.webhookOf(snap.Webhook) // with nothing held against it yet
 			}
 		}
-		if d := snap.Suspension; d != nil && (s.rare == nil || s.rare.suspension == nil || d.At.After(s.rare.suspension.At)) {
-			s.more().suspension = d
+		if d := snap.Suspension; d != nil {
+			m.restoreDecision(snap.Tenant, s, d)
 		}
 		status, why := s.status, s.cause
-		if seen := m.past(snap.State.At); seen != never && seen > s.lastSeen {
+		if seen := m.before(snap.State.At); seen != never && seen > s.lastSeen {
 			status, why = snap.State.Status, cause(snap.State.Cause)
-			s.since = m.past(snap.State.Since)
+			s.since = m.before(snap.State.Since)
 			s.streak, s.ema = snap.State.Streak, float32(snap.State.Average)
 			s.lastSeen = seen
 		}
@@ -176,7 +183,8 @@ func (m *Monitor) restore(snap Snapshot) {
 		case d != nil:
 			status, why = Suspended, byHand
 		case status == Suspended, status >= statuses:
-			status, why = Healthy, noCause // resumed by another replica
+			status, why = Healthy, noCause // resumed, by another replica or since
+			s.forgive()
 		}
 		m.byStatus[s.status].Add(-1)
 		m.byStatus[status].Add(1)
@@ -188,5 +196,23 @@ func (m *Monitor) restore(snap Snapshot) {
 		if status == Degraded || status == Unhealthy {
 			sh.ill[snap.Tenant] = s
 		}
-	})
+	}
+	return s != nil
+}
+
+// restoreDecision takes in a decision that was stored, unless there was one
+// since. The shard's lock is held.
+func (m *Monitor) restoreDecision(tenant string, s *state, d *Suspension) {
+	ours := s.more().suspension
+	switch {
+	case ours == nil || d.At.After(ours.At) && m.past(d.At) <= m.now():
+		s.rare.suspension = d
+	case d.At.After(ours.At):
+		// By a clock that is ahead of this one; ours came after it was loaded,
+		// or is about to be.
+		later := *ours
+		later.At = d.At.Add(tick)
+		s.rare.suspension, s.dirty = &later, true
+		m.saver.hurry(tenant)
+	}
 }

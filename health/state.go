@@ -36,7 +36,7 @@ type state struct {
 	lastKind errors.Kind // of the last failure
 	group    uint8       // that its alerts are of: a kind, or one of the groups
 	dirty    bool
-	round    uint8 // of the save that last looked at it
+	round    uint32 // of the save that last looked at it
 }
 
 // rare is what few tenants need at a time.
@@ -61,6 +61,10 @@ const (
 	keepAged = 4096
 
 	emaAlpha = 0.3 // the audit's
+
+	// forgiveConflict is much longer than the minute that a long poll may
+	// take, so that one 409 for each is not forgiven.
+	forgiveConflict = int64(10 * time.Minute)
 )
 
 func newState() *state {
@@ -83,8 +87,8 @@ func (s *state) suspended() *Suspension {
 	return s.rare.suspension
 }
 
-// observe counts an outcome.
-func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verdict, bin int) {
+// observe counts an outcome. most is the number of conflicts that matters.
+func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verdict, bin, most int) {
 	s.dirty = true
 	if v == refused {
 		s.refused++
@@ -106,7 +110,7 @@ func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verd
 		}
 		switch o.Kind {
 		case errors.Conflict:
-			s.conflict(now)
+			s.conflict(now, 2*most)
 		case errors.RateLimited:
 			more := s.more()
 			more.limitedUntil = max(more.limitedUntil, now+int64(min(max(o.RetryAfter, 0), -longAgo)))
@@ -130,11 +134,12 @@ func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verd
 	}
 }
 
-// conflict counts a 409. A minute forgives one, since two pollers of one token
-// end each other's calls and both succeed now and then: a success says nothing.
-func (s *state) conflict(now int64) {
+// conflict counts a 409. Time forgives and not a success, since two pollers of
+// one token end each other's calls and both succeed now and then. Most bounds
+// the count, so that a bot whose rival has left is well again in good time.
+func (s *state) conflict(now int64, most int) {
 	n, more := s.conflictsAt(now), s.more()
-	more.conflicts = uint8(min(n+1, maxConflicts))
+	more.conflicts = uint8(min(n+1, most))
 	more.conflictAt = max(more.conflictAt, now)
 }
 
@@ -142,7 +147,7 @@ func (s *state) conflictsAt(now int64) int {
 	if s.rare == nil || s.rare.conflicts == 0 {
 		return 0
 	}
-	forgiven := max(now-s.rare.conflictAt, 0) / int64(time.Minute)
+	forgiven := max(now-s.rare.conflictAt, 0) / forgiveConflict
 	return int(max(int64(s.rare.conflicts)-forgiven, 0))
 }
 

@@ -9,8 +9,9 @@ type Suspension struct {
 	// Quarantine says that Telegram no longer accepts the token, and nobody
 	// here decided.
 	Quarantine bool `json:"quarantine,omitempty"`
-	// Reason is why, in words for the operator; at most [MaxTextLen] bytes of
-	// it are kept.
+	// Reason is why; at most [MaxTextLen] bytes of it are kept. The tenant's
+	// own people may read it, by [TenantHandler] and in reports of usage, so
+	// what is only for the operator is not for here.
 	Reason string `json:"reason,omitempty"`
 	// At is when it was decided.
 	At time.Time `json:"at"`
@@ -32,23 +33,46 @@ func (m *Monitor) Quarantine(tenant, reason string) {
 
 // Resume ends a suspension or quarantine. The tenant begins anew: healthy, and
 // with nothing held against it, since what failed was with the old token or
-// for the old reason.
+// for the old reason. One that is not suspended stays as it is; one that is not
+// known yet is from now on, as healthy. Where there is a store the decision is
+// kept in any case, since another replica may have suspended the tenant.
 func (m *Monitor) Resume(tenant string) { m.decide(tenant, Suspension{}) }
 
 func (m *Monitor) decide(tenant string, d Suspension) {
 	now := m.now()
 	d.At = m.wall(now).UTC()
-	m.with(tenant, func(sh *shard, s *state) {
-		if !d.Suspended {
-			if s.suspended() == nil {
+	sh := m.shard(tenant)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	// There is always room for a decision: to drop it would let a bot back in.
+	if s := m.known(sh, tenant, true); s != nil {
+		switch last := s.suspended(); {
+		case !d.Suspended:
+			if last == nil && m.saver == nil {
 				return
 			}
-			s.forgive()
+			if last != nil {
+				s.forgive()
+			}
+		case last != nil && last.Quarantine == d.Quarantine && last.Reason == d.Reason:
+			return // whoever repeats it, such as after a restart, decides nothing new
+		}
+		if last := s.more().suspension; last != nil && d.At.Before(last.At.Add(tick)) {
+			// It was decided by a clock that is ahead of this one. The later one
+			// stays in the store, and this is it.
+			d.At = last.At.Add(tick)
 		}
 		s.more().suspension, s.dirty = &d, true
 		m.settle(sh, tenant, s, now)
-	})
+		if m.saver != nil {
+			m.saver.hurry(tenant)
+		}
+	}
 }
+
+// tick is how much later a decision is than the one before, at least, so that
+// each database can tell them apart.
+const tick = time.Millisecond
 
 // forgive drops what speaks against a tenant.
 func (s *state) forgive() {

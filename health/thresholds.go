@@ -25,14 +25,16 @@ type Thresholds struct {
 	// is so until it is below 15 %.
 	Recovery float64
 	// Successes is how many calls in a row must succeed before the status gets
-	// better. 0 means 3.
+	// better. 0 means 3. A status that follows from a share of calls also needs
+	// MinCalls within the long window, or as many successes in a row.
 	Successes int
 	// Hold is how long a status lasts at least before it gets better; getting
 	// worse does not wait. 0 means 1 min.
 	Hold time.Duration
-	// Conflicts is how many times Telegram must answer 409, at less than one a
-	// minute forgiven, before a tenant is degraded: another program gets its
-	// updates. 0 means 3.
+	// Conflicts is how many times Telegram must answer 409 before a tenant is
+	// degraded: another program gets its updates. Each 10 min without a 409
+	// forgive one, and no more than twice Conflicts are counted. 0 means 3, and
+	// at most 100 is possible.
 	Conflicts int
 	// Pending is how many updates must wait at Telegram, more each time that
 	// it was looked up, before a tenant is degraded. 0 means 100.
@@ -159,9 +161,24 @@ func (t *Thresholds) next(s *state, now int64) (Status, cause) {
 	status, why := t.judge(s, now)
 	if status < s.status && s.status != Suspended {
 		// Silence is no sign of health, and one success is a weak one.
-		if s.streak < int32(t.Successes) || now-s.since < int64(t.Hold) {
+		if t.missing(s) > 0 || now-s.since < int64(t.Hold) {
 			return s.status, s.cause
 		}
 	}
 	return status, why
+}
+
+// missing returns how many calls must succeed before a tenant's status may get
+// better.
+func (t *Thresholds) missing(s *state) int32 {
+	row := max(s.streak, 0)
+	n := int32(t.Successes) - row
+	if s.cause == shortRate || s.cause == longRate {
+		// A share got better if a share says so, and after a restart there is
+		// none at first. As many successes in a row say it too, or one that
+		// makes few calls would stay so.
+		calls := int32(min(s.long.sum.calls, math.MaxInt32))
+		n = max(n, int32(t.MinCalls)-max(row, calls))
+	}
+	return n
 }

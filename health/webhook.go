@@ -43,8 +43,8 @@ type webhookState struct {
 // pilesUp reports whether ever more updates wait.
 func (h *webhookState) pilesUp(least int) bool { return h.grown >= 2 && int(h.pending) >= least }
 
-// freshError is how long ago an error may be that the first look finds, for it
-// to be news.
+// freshError is how long ago an error may be for it to be news. One of before
+// that is over, unless updates still wait; the first look can't tell which.
 const freshError = int64(10 * time.Minute)
 
 // saw takes in an answer, unless a newer one is known.
@@ -61,8 +61,9 @@ func (h *webhookState) saw(next webhookState) {
 	}
 	next.before = h.pending
 	// It is over when a look finds no error since the last one.
+	fresh := next.at-next.errorAt < freshError
 	next.fails = next.set && next.errorAt != never &&
-		(first && next.at-next.errorAt < freshError || !first && next.errorAt > h.errorAt)
+		(first && fresh || !first && next.errorAt > h.errorAt && (fresh || next.pending > 0))
 	*h = next
 }
 

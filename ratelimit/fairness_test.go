@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,7 +130,7 @@ func TestALowerLaneGetsItsTurn(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newScheduler[string](t, test.cfg)
 				ctx, cancel := context.WithCancel(t.Context())
-				var low int
+				var low atomic.Int64
 				want(ctx, s, 5, test.urgent)
 				go func() {
 					for {
@@ -138,13 +139,13 @@ func TestALowerLaneGetsItsTurn(t *testing.T) {
 							return
 						}
 						p.Release()
-						low++
+						low.Add(1)
 					}
 				}()
 				time.Sleep(100 * time.Second)
 				cancel()
 				synctest.Wait()
-				assert.InDelta(t, test.want*10_000, low, 30)
+				assert.InDelta(t, test.want*10_000, low.Load(), 30)
 				assert.InDelta(t, 10_000, int(s.TenantStats("a").Admitted), 10, "no room is left unused")
 			})
 		})
@@ -155,7 +156,7 @@ func TestOfManyLanesNoneStarves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScheduler[string](t, ratelimit.Config{Lanes: 5, LaneShare: 2, Total: ratelimit.Limit{Rate: 100, Burst: 1}})
 		ctx, cancel := context.WithCancel(t.Context())
-		var got [5]int
+		var got [5]atomic.Int64
 		for lane := range got {
 			for range 2 {
 				go func() {
@@ -165,7 +166,7 @@ func TestOfManyLanesNoneStarves(t *testing.T) {
 							return
 						}
 						p.Release()
-						got[lane]++
+						got[lane].Add(1)
 					}
 				}()
 			}
@@ -173,8 +174,8 @@ func TestOfManyLanesNoneStarves(t *testing.T) {
 		time.Sleep(100 * time.Second)
 		cancel()
 		synctest.Wait()
-		for lane, n := range got {
-			assert.InDelta(t, 2000, n, 20, "lane %d", lane)
+		for lane := range got {
+			assert.InDelta(t, 2000, got[lane].Load(), 20, "lane %d", lane)
 		}
 	})
 }
@@ -302,6 +303,9 @@ func TestColdTenantsBeginAtTheirPaceAndInOrder(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 980, s.Stats(0).Starting)
 		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		require.Len(t, order, 1000, "each began once")
 		for i := range at {
 			for j := range i {
@@ -420,12 +424,15 @@ func TestAKeysTurnEndsWithTheRequestWhoseItWas(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		require.NoError(t, admit(s, request{Tenant: "a", Key: "x"}))
+		var mu sync.Mutex
 		var order []int
 		for i := range 12 {
 			go func() {
 				p, err := s.Admit(ctx, request{Tenant: "a", Key: "x", Lane: i % 2})
 				if err == nil {
+					mu.Lock()
 					order = append(order, i%2)
+					mu.Unlock()
 					p.Release()
 				}
 			}()
@@ -433,6 +440,38 @@ func TestAKeysTurnEndsWithTheRequestWhoseItWas(t *testing.T) {
 		}
 		time.Sleep(9 * time.Second)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		assert.Equal(t, []int{0, 0, 1, 0, 0, 1, 0, 0, 1}, order)
 	})
+}
+
+// A gate that waits for its tenant's units for one request must look at the
+// others when that one has to wait for its key after all.
+func TestWhoLosesItsKeysUnitsHoldsUpNoOtherKey(t *testing.T) {
+	for name, lose := range map[string]func(s *ratelimit.Scheduler[string]) error{
+		"to another class": func(s *ratelimit.Scheduler[string]) error {
+			return admit(s, request{Tenant: "a", Key: "x", Class: 1, MaxWait: 1})
+		},
+		"to a freeze": func(s *ratelimit.Scheduler[string]) error {
+			s.Freeze(ratelimit.Scope[string]{Level: ratelimit.LevelKey, Tenant: "a", Key: "x"}, time.Now().Add(time.Hour))
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScheduler[string](t, ratelimit.Config{Tenant: ratelimit.Limits{
+					Classes: []ratelimit.Limit{{Rate: 0.01, Burst: 2}},
+					Keys:    []ratelimit.Limit{{Rate: 0.1, Burst: 2}},
+				}})
+				require.NoError(t, admit(s, request{Tenant: "a"}))
+				big := later(t.Context(), s, request{Tenant: "a", Key: "x", Cost: 2})
+				small := later(t.Context(), s, request{Tenant: "a", Key: "y"})
+				waiting(t, small)
+				require.NoError(t, lose(s))
+				assert.NoError(t, finished(t, small))
+				assert.NoError(t, <-big)
+			})
+		})
+	}
 }

@@ -70,7 +70,15 @@ func (f *flow[K]) held() bool {
 // hold: else one that needs many units would never see them together.
 func (s *Scheduler[K]) passBy(k *key[K], went *flow[K]) {
 	for _, f := range k.flows {
-		if f == went || !f.gate.metered() || !f.sleeps() {
+		if f == went || !f.gate.metered() {
+			continue
+		}
+		if !f.sleeps() {
+			// Its gate may wait for units that only this one needs, and it must
+			// wait for the key now.
+			if f.gate.state == asleep {
+				s.setAlarm(&f.gate.alarm, 0)
+			}
 			continue
 		}
 		f.passed++

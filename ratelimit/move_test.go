@@ -64,6 +64,8 @@ func TestTwoKeysThatBecomeOneKeepToTheLimitOfOne(t *testing.T) {
 			assert.LessOrEqual(t, len(order), max(0, n-burst), "what both had missing adds up")
 			mu.Unlock()
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		require.Len(t, order, 40, "in %v", time.Since(began))
 		last := map[byte]string{}
 		for _, o := range order {

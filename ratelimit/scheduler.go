@@ -261,8 +261,8 @@ func (s *Scheduler[K]) ask(r *Request[K], done error, ends time.Time) (*waiter[K
 		r.Ticket = s.ticket
 	}
 	if admitted, began := s.try(now, g, k, r); admitted {
-		if s.metered.len() > 0 {
-			s.pump(now) // who is next may have lost its slot, and so its turn
+		if s.metered.len() > 0 || k != nil && len(k.flows) > 0 {
+			s.pump(now) // who is next may have lost its slot, or the key's units, and so its turn
 		}
 		return nil, Permit[K]{s: s, tenant: t, ticket: r.Ticket, slot: !r.Slotless, began: began}, nil
 	}

@@ -32,7 +32,11 @@ func (s *Scheduler[K]) Freeze(scope Scope[K], until time.Time) {
 		if scope.Key == none || !same(scope.Key, scope.Key) || at <= now {
 			return
 		}
-		s.freezeKey(s.keyOf(now, s.tenantOf(now, scope.Tenant, true), scope.Key, true), at)
+		k := s.keyOf(now, s.tenantOf(now, scope.Tenant, true), scope.Key, true)
+		s.freezeKey(k, at)
+		for _, f := range k.flows {
+			s.retryGate(f.gate)
+		}
 	}
 	s.pump(now) // others may wait behind one that is frozen now
 }

@@ -86,8 +86,8 @@ func newGuard(b testing.TB, cfg session.GuardConfig) *session.Guard {
 }
 
 // BenchmarkCall is one sendMessage through an in-memory wire: gotgbot's own
-// client against a session with the whole chain: retry, limits, breakers and an
-// observer.
+// client against a session with the whole chain: retry, limits, breakers,
+// health, usage and an observer.
 func BenchmarkCall(b *testing.B) {
 	send := func(b *testing.B, bot *gotgbot.Bot) {
 		opts := &gotgbot.SendMessageOpts{ParseMode: "HTML", ReplyMarkup: gotgbot.InlineKeyboardMarkup{
@@ -107,9 +107,12 @@ func BenchmarkCall(b *testing.B) {
 	b.Run("tgfleet", func(b *testing.B) {
 		var calls int
 		observe := session.Observe(session.ObserverFunc(func(context.Context, session.Observation) { calls++ }))
+		cfg := wide()
+		cfg.Health = newMonitor(b)
+		cfg.Usage, _ = newRecorder(b)
 		send(b, fleetBot(b, session.Config{
 			Transport:  newMemoryWire(),
-			Middleware: append(newGuard(b, wide()).Middleware(), observe),
+			Middleware: append(newGuard(b, cfg).Middleware(), observe),
 		}))
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 )
 
 // GuardConfig configures a [Guard]. Its zero value is a good one.
@@ -13,6 +15,11 @@ type GuardConfig struct {
 	Retry RetryConfig
 	Limit LimitConfig
 	Break BreakerConfig
+	// Health is told of every attempt of a call, of what the guard held back
+	// and of the circuit breakers, and Usage of the same calls; see
+	// [HealthObserver] and [UsageObserver]. Nil tells nobody.
+	Health *health.Monitor
+	Usage  *usage.Recorder
 	// Logger is for the parts that have none. Nil discards.
 	Logger *slog.Logger
 }
@@ -33,6 +40,7 @@ type Guard struct {
 	Limiter  *Limiter
 	Breakers *Breakers
 	retry    Middleware
+	watch    Observer // nil where nobody is told
 }
 
 // NewGuard returns a guard. The error names every bad field of cfg.
@@ -43,7 +51,10 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 		}
 	}
 	var bad [3]error
-	g := new(Guard)
+	g := &Guard{watch: watch(cfg.Health, cfg.Usage)}
+	if cfg.Health != nil {
+		tellBreakers(&cfg.Break, cfg.Health)
+	}
 	g.Breakers, bad[0] = NewBreakers(cfg.Break)
 	cfg.Limit.Breakers = g.Breakers
 	g.Limiter, bad[1] = NewLimiter(cfg.Limit)
@@ -62,7 +73,11 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 // see every attempt, as [Observe] is, comes after it; what is to see each call
 // once comes before.
 func (g *Guard) Middleware() []Middleware {
-	return []Middleware{g.retry, Limit(g.Limiter), Break(g.Breakers)}
+	chain := []Middleware{g.retry, Limit(g.Limiter), Break(g.Breakers)}
+	if g.watch == nil {
+		return chain
+	}
+	return append(append([]Middleware{ObserveRefusals(g.watch)}, chain...), Observe(g.watch))
 }
 
 // Close refuses all calls that wait for their turn, or come.

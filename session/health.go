@@ -6,14 +6,69 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tgfleet/tgfleet/breaker"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
 )
 
-// HealthObserver returns an observer that tells a monitor of every attempt.
+// watch returns the observer of a guard's monitor and recorder, nil where
+// neither is there.
+func watch(m *health.Monitor, r *usage.Recorder) Observer {
+	switch {
+	case m != nil && r != nil:
+		return Observers(HealthObserver(m), UsageObserver(r))
+	case m != nil:
+		return HealthObserver(m)
+	case r != nil:
+		return UsageObserver(r)
+	}
+	return nil
+}
+
+// tellBreakers makes a monitor hear of what breakers do, before those that
+// hear of it already.
+func tellBreakers(cfg *BreakerConfig, m *health.Monitor) {
+	onTenant, onPlatform := cfg.OnTenant, cfg.OnPlatform
+	cfg.OnTenant = func(key string, c breaker.Change) {
+		if !c.Watched {
+			m.SetBreaker(key, healthOf(c.To))
+		}
+		if onTenant != nil {
+			onTenant(key, c)
+		}
+	}
+	cfg.OnPlatform = func(c breaker.Change) {
+		if !c.Watched {
+			m.SetPlatformBreaker(healthOf(c.To))
+		}
+		if onPlatform != nil {
+			onPlatform(c)
+		}
+	}
+}
+
+// healthOf returns what a state means to those who call.
+func healthOf(s breaker.State) health.Breaker {
+	switch s {
+	case breaker.Open, breaker.ForcedOpen:
+		return health.BreakerOpen
+	case breaker.HalfOpen:
+		return health.BreakerHalfOpen
+	}
+	return health.BreakerClosed
+}
+
+// HealthObserver returns an observer that tells a monitor of every attempt, but
+// for those of [Session.NewBot]: the token that it asks about may be anybody's,
+// given for any tenant, so its failure says nothing of the tenant's bot, and a
+// tenant that never was must not come to be known. [GuardConfig].Health
+// does this, and more.
 func HealthObserver(m *health.Monitor) Observer {
 	return ObserverFunc(func(ctx context.Context, o Observation) {
+		if findsOut(ctx) {
+			return
+		}
 		out := health.Outcome{
 			At:      o.Start.Add(o.Latency),
 			Latency: o.Latency,
@@ -32,7 +87,7 @@ func HealthObserver(m *health.Monitor) Observer {
 
 // patience is how long Telegram may take for an answer before a caller who no
 // longer waits has a reason to.
-const patience = 5 * time.Second
+const patience = longEnough
 
 // hasty reports whether an attempt failed since its caller did not want to wait
 // any longer, which says nothing of the bot. A deadline that passes only after
@@ -43,10 +98,14 @@ func hasty(ctx context.Context, waited time.Duration) bool {
 	return err != nil && (!errors.Is(err, context.DeadlineExceeded) || waited < patience)
 }
 
-// UsageObserver returns an observer that counts every attempt in a recorder.
-// Updates are counted where they are received.
+// UsageObserver returns an observer that counts every attempt in a recorder,
+// but for those of [Session.NewBot], as in [HealthObserver]. Updates are counted
+// where they are received. [GuardConfig].Usage does it too.
 func UsageObserver(r *usage.Recorder) Observer {
-	return ObserverFunc(func(_ context.Context, o Observation) {
+	return ObserverFunc(func(ctx context.Context, o Observation) {
+		if findsOut(ctx) {
+			return
+		}
 		r.Observe(o.Key, usage.Call{
 			At:      o.Start.Add(o.Latency),
 			Method:  o.Method,

@@ -11,9 +11,11 @@ import (
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/breaker"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
+	"github.com/tgfleet/tgfleet/retry"
 	"github.com/tgfleet/tgfleet/session"
 )
 
@@ -147,29 +149,126 @@ func TestRefusalsAreToldOfOnceAndApart(t *testing.T) {
 	assert.EqualValues(t, 1, r.Requests)
 }
 
-// BenchmarkCallWatched is BenchmarkCall with health and usage attached.
-func BenchmarkCallWatched(b *testing.B) {
-	send := func(b *testing.B, bot *gotgbot.Bot) {
-		opts := &gotgbot.SendMessageOpts{ParseMode: "HTML", ReplyMarkup: gotgbot.InlineKeyboardMarkup{
-			InlineKeyboard: [][]gotgbot.InlineKeyboardButton{{{Text: "Buy", CallbackData: "buy"}}},
-		}}
-		ctx := context.Background()
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := bot.SendMessageWithContext(ctx, 42, "hello, world", opts); err != nil {
-				b.Fatal(err)
-			}
+// watchedGuard is a guard with a monitor and a recorder, as a service has it.
+func watchedGuard(t *testing.T, cfg session.GuardConfig) (*session.Guard, *health.Monitor, *usage.Recorder, *usage.MemoryStore) {
+	monitor := newMonitor(t)
+	recorder, store := newRecorder(t)
+	cfg.Health, cfg.Usage = monitor, recorder
+	return newGuard(t, cfg), monitor, recorder, store
+}
+
+func TestAGuardTellsOfAttemptsRefusalsAndBreakers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard []string
+		guard, monitor, recorder, store := watchedGuard(t, session.GuardConfig{
+			Retry: session.RetryConfig{Policy: retry.Config{Retries: -1}},
+			Break: session.BreakerConfig{OnTenant: func(key string, c breaker.Change) { heard = append(heard, key+" "+c.To.String()) }},
+		})
+		accepted := false
+		s := newSession(t, session.Config{
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if accepted {
+					return answering(200, `{"ok":true,"result":{"id":987654321,"is_bot":true,"first_name":"Shop"}}`).RoundTrip(r)
+				}
+				return answering(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`).RoundTrip(r)
+			}),
+			Middleware: guard.Middleware(),
+		})
+		bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
+		for range 8 { // five fail, and three are refused
+			_, err := bot.GetMeWithContext(t.Context(), nil)
+			require.Error(t, err)
 		}
+		r, _ := monitor.Get("shop")
+		assert.EqualValues(t, 5, r.Requests)
+		assert.EqualValues(t, 5, r.Failures)
+		assert.EqualValues(t, 3, r.Refused)
+		assert.Equal(t, health.BreakerOpen, r.Breaker)
+		assert.Equal(t, []string{"shop open"}, heard, "who hears already still does")
+
+		accepted = true
+		time.Sleep(2 * time.Minute)
+		_, err := bot.GetMeWithContext(t.Context(), nil)
+		require.NoError(t, err)
+		r, _ = monitor.Get("shop")
+		assert.Equal(t, health.BreakerHalfOpen, r.Breaker)
+		_, err = bot.GetMeWithContext(t.Context(), nil)
+		require.NoError(t, err)
+		r, _ = monitor.Get("shop")
+		assert.Equal(t, health.BreakerClosed, r.Breaker)
+
+		require.NoError(t, guard.Breakers.Force("shop", breaker.ForcedOpen))
+		r, _ = monitor.Get("shop")
+		assert.Equal(t, health.BreakerOpen, r.Breaker, "whoever opened it")
+		require.NoError(t, guard.Breakers.Force("shop", breaker.WatchOnly))
+		r, _ = monitor.Get("shop")
+		assert.Equal(t, health.BreakerClosed, r.Breaker, "it refuses nothing")
+		require.NoError(t, guard.Breakers.ForcePlatform(breaker.ForcedOpen))
+		assert.Equal(t, health.BreakerOpen, monitor.Fleet().Breaker)
+		require.NoError(t, guard.Breakers.ForcePlatform(breaker.Closed))
+		assert.Equal(t, health.BreakerClosed, monitor.Fleet().Breaker)
+		require.NoError(t, guard.Breakers.Force("nobody", breaker.Disabled))
+		_, found := monitor.Get("nobody")
+		assert.False(t, found)
+
+		require.NoError(t, recorder.Flush(t.Context()))
+		rollups, err := store.Range(t.Context(), "shop", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+		require.NoError(t, err)
+		var total usage.Rollup
+		for i := range rollups {
+			total.Merge(&rollups[i])
+		}
+		assert.EqualValues(t, 10, total.Requests, "the owner's view has what was refused too")
+	})
+}
+
+// A rate limit that is waited for inside the guard still shows.
+func TestARateLimitShowsUntilItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard, monitor, _, _ := watchedGuard(t, session.GuardConfig{})
+		n := 0
+		s := newSession(t, session.Config{
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if n++; n == 1 {
+					return answering(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 35","parameters":{"retry_after":35}}`).RoundTrip(r)
+				}
+				return answering(200, `{"ok":true,"result":{"message_id":7,"date":1,"chat":{"id":42,"type":"private"}}}`).RoundTrip(r)
+			}),
+			Middleware: guard.Middleware(),
+		})
+		start := time.Now()
+		done := make(chan error)
+		go func() {
+			_, err := s.Bot("shop", mustToken(t, canary), gotgbot.User{}).SendMessageWithContext(t.Context(), 42, "hello", nil)
+			done <- err
+		}()
+		time.Sleep(10 * time.Second)
+		r, _ := monitor.Get("shop")
+		assert.Equal(t, start.Add(35*time.Second).UTC(), r.RateLimitedUntil)
+		require.NoError(t, <-done)
+		r, _ = monitor.Get("shop")
+		assert.Zero(t, r.RateLimitedUntil)
+		assert.EqualValues(t, 2, r.Requests)
+		assert.EqualValues(t, 1, r.Successes)
+		assert.Zero(t, r.Refused)
+	})
+}
+
+func TestATokenThatIsTriedSaysNothingOfTheTenant(t *testing.T) {
+	guard, monitor, recorder, store := watchedGuard(t, session.GuardConfig{})
+	s := newSession(t, session.Config{
+		Transport:  answering(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`),
+		Middleware: guard.Middleware(),
+	})
+	for range 10 {
+		_, err := s.NewBot(t.Context(), "a stranger's idea", mustToken(t, canary))
+		require.ErrorIs(t, err, errors.Unauthorized)
 	}
-	b.Run("gotgbot", func(b *testing.B) {
-		send(b, bareBot(b, http.Client{Transport: newMemoryWire()}, ""))
-	})
-	b.Run("tgfleet", func(b *testing.B) {
-		recorder, _ := newRecorder(b)
-		send(b, fleetBot(b, session.Config{
-			Transport: newMemoryWire(),
-			Middleware: []session.Middleware{
-				session.Observe(session.Observers(session.HealthObserver(newMonitor(b)), session.UsageObserver(recorder)))},
-		}))
-	})
+	_, found := monitor.Get("a stranger's idea")
+	assert.False(t, found)
+	assert.Zero(t, monitor.Fleet().Requests)
+	require.NoError(t, recorder.Flush(t.Context()))
+	rollups, err := store.Range(t.Context(), "a stranger's idea", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	assert.Empty(t, rollups)
 }

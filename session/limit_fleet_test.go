@@ -77,7 +77,9 @@ func (c *crowd) send(ctx context.Context, m *member, chat int64) bool {
 	case errors.Throttled, errors.Canceled, errors.Timeout:
 		return false // the end comes before its turn
 	default:
-		c.t.Errorf("send: %v", err)
+		if ctx.Err() == nil {
+			c.t.Errorf("send: %v", err)
+		}
 		return false
 	}
 	return true
@@ -126,8 +128,8 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			span := test.span
-			if raceEnabled {
-				span /= 12
+			if RaceEnabled {
+				span /= 24
 			}
 			synctest.Test(t, func(t *testing.T) {
 				cfg := LimitConfig{ColdStarts: warm, MaxWait: -1}
@@ -165,7 +167,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 				assert.GreaterOrEqual(t, float64(c.sent()), 0.99*allowed)
 				assert.GreaterOrEqual(t, jain, 0.99)
 				assert.Zero(t, c.limiter.Stats(0).Waiting)
-				if test.total == 0 || raceEnabled {
+				if test.total == 0 || RaceEnabled {
 					return // each has limits of its own; or too few to count hundredths
 				}
 				var weights float64
@@ -184,7 +186,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 // at a time.
 func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 	span := time.Hour
-	if raceEnabled {
+	if RaceEnabled {
 		span = 10 * time.Minute
 	}
 	run := func(t *testing.T, flood bool) (p99 []time.Duration) {
@@ -242,7 +244,7 @@ func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 
 func TestTenThousandTenantsWakeAtOnce(t *testing.T) {
 	tenants := 10_000
-	if raceEnabled {
+	if RaceEnabled {
 		tenants = 1000
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -257,13 +259,12 @@ func TestTenThousandTenantsWakeAtOnce(t *testing.T) {
 		}
 		all.Wait()
 		assert.Equal(t, tenants, c.srv.CallCount("getMe"))
-		// 600 in the first hour's burst, of which 20 go at once and 20 a minute,
-		// then 10 a minute.
-		least := time.Duration(tenants-600) * time.Hour / 600
+		// Of 550 that may begin in the first hour's burst 15 do at once and 20 a
+		// minute, then 10 a minute.
+		least := time.Duration(tenants-550) * time.Hour / 600
 		assert.InDelta(t, least.Hours(), time.Since(begin).Hours(), 1)
 		t.Logf("%d tenants began within %v", tenants, time.Since(begin).Round(time.Minute))
 		for _, m := range c.tenants[:20] { // those that began first are cold again
-			begin = time.Now()
 			_, err := m.bot.GetMe(nil)
 			require.NoError(t, err)
 		}
@@ -301,7 +302,7 @@ func (s *storm) refusals() int {
 
 func TestAStormOfRefusalsIsRiddenOut(t *testing.T) {
 	span := 3 * time.Hour
-	if raceEnabled {
+	if RaceEnabled {
 		span = 20 * time.Minute
 	}
 	synctest.Test(t, func(t *testing.T) {

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"time"
-
 	"github.com/tgfleet/tgfleet/ratelimit"
 )
 
@@ -57,9 +55,10 @@ func ReactiveLimits() Limits {
 
 // ColdStarts returns how many bots that Telegram's server has not loaded it
 // loads for one source address: 20 a minute and 600 an hour
-// (telegram-bot-api, ClientManager.cpp).
+// (telegram-bot-api, ClientManager.cpp), of which it takes all at once. A part
+// is kept back, as for messages.
 func ColdStarts() []ratelimit.Limit {
-	return []ratelimit.Limit{ratelimit.Per(20, time.Minute), ratelimit.Per(600, time.Hour)}
+	return []ratelimit.Limit{{Rate: 20.0 / 60, Burst: 15}, {Rate: 600.0 / 3600, Burst: 550}}
 }
 
 // IsZero reports whether all is left to the defaults.

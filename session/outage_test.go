@@ -54,7 +54,10 @@ func TestAnOutageOfThePlatformIsNotChargedToTheTenants(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const tenants, length = 1000, 10 * time.Minute
+				tenants, length := 1000, 10*time.Minute
+				if session.RaceEnabled {
+					tenants, length = 300, 4*time.Minute
+				}
 				p := &platform{}
 				var blamed, openings atomic.Int64
 				var opened, closed atomic.Pointer[time.Time]
@@ -264,7 +267,7 @@ func TestCallersThatDoNotWaitLongSeeThatThePlatformHangs(t *testing.T) {
 				time.Sleep(time.Minute)
 				down := hangs
 				p.down.Store(&down)
-				time.Sleep(10 * time.Second)
+				time.Sleep(12 * time.Second)
 				assert.NotEqual(t, breaker.Closed, f.guard.Breakers.Platform().State)
 				time.Sleep(10 * time.Minute)
 				t.Logf("%d attempts, %d calls refused", p.attempts.Load(), f.refused.Load())

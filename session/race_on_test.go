@@ -2,6 +2,6 @@
 
 package session
 
-// raceEnabled says that the race detector watches, which takes ten times as
+// RaceEnabled says that the race detector watches, which takes ten times as
 // long: what is simulated is then shorter.
-const raceEnabled = true
+const RaceEnabled = true

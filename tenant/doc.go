@@ -20,6 +20,9 @@
 // them. When Telegram answers a call with 401, the manager quarantines the
 // tenant, so that a revoked token costs one call and not one for every message.
 //
+// With a health.Monitor as Health in [ManagerConfig] that knows who is suspended
+// and who is gone, after restarts too.
+//
 // # The decision to make
 //
 // Where records live. [MemoryStore] needs nothing and keeps nothing; package

@@ -18,6 +18,13 @@ type ManagerConfig struct {
 	// the goroutine of the call that met the 401, after the record was
 	// stored and the bot evicted.
 	OnQuarantine func(ctx context.Context, r Record, err error)
+	// Health is told who is suspended, quarantined, active again or gone, after
+	// it was stored, such as a health.Monitor. Of tenants that are stored
+	// already it is told by [Manager.Start]. Nil tells nobody.
+	Health Health
+	// Forget hear of tenants that were removed, such as a usage.Recorder, so
+	// that whoever gets the id next does not get what was counted.
+	Forget []Forgetter
 	// Logger hears of every change. Nil discards.
 	Logger *slog.Logger
 }
@@ -33,12 +40,13 @@ type ManagerConfig struct {
 // change was made: what is so already is not changed and not logged a second
 // time. Only Remove then says [errors.NotFound].
 type Manager struct {
-	session *session.Session
-	store   Store
-	pool    *Pool
-	cfg     ManagerConfig
-	log     *slog.Logger
-	watcher watcher
+	session  *session.Session
+	store    Store
+	pool     *Pool
+	cfg      ManagerConfig
+	log      *slog.Logger
+	watcher  watcher
+	standing standing
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -48,6 +56,7 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.standing = newStanding(cfg, m.log)
 	quarantine := m.quarantine
 	p.quarantine.Store(&quarantine)
 	return m
@@ -93,6 +102,7 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 		o(&r)
 	}
 	r.CreatedAt = r.UpdatedAt
+	defer m.standing.begin(id)()
 	stored, err := m.store.Put(ctx, r, entry(ctx, ActionRegister, ""))
 	if errors.Is(err, errors.Exists) { // somebody else was quicker
 		old, found, err := m.registered(ctx, id, t)
@@ -124,6 +134,7 @@ func (m *Manager) registered(ctx context.Context, id string, t session.Token) (R
 	case !old.Token.Equal(t):
 		return Record{}, false, fail("register tenant", id, errors.Exists, nil)
 	}
+	m.compare(id, map[string]Record{id: old}) // as in rotate
 	return old, true, nil
 }
 
@@ -157,18 +168,35 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	if err != nil {
 		return Record{}, err
 	}
+	for range maxTries {
+		r, again, err := m.rotate(ctx, id, t)
+		if !again {
+			return r, err
+		}
+	}
+	return Record{}, fail("rotate token", id, errors.Stale, nil)
+}
+
+// rotate asks Telegram about a token and stores it. again says that somebody
+// else rotated meanwhile: Telegram's answer may be older than the other token,
+// which then is the one it accepts, so it is to be asked anew.
+func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Record, again bool, err error) {
 	old, err := m.store.Get(ctx, id)
 	if err != nil {
-		return Record{}, err
+		return Record{}, false, err
 	}
 	if old.BotID != t.ID() {
-		return Record{}, fail("rotate token", id, errors.WrongBot, nil)
+		return Record{}, false, fail("rotate token", id, errors.WrongBot, nil)
 	}
 	seen, err := m.identify(ctx, id, t)
 	if err != nil {
-		return Record{}, err
+		return Record{}, false, err
 	}
+	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
+		if again = !r.Token.Equal(t) && !sameToken(old, *r); again {
+			return false, nil
+		}
 		if r.BotID != t.ID() {
 			return false, fail("rotate token", id, errors.WrongBot, nil)
 		}
@@ -181,17 +209,33 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 		}
 		return true, nil
 	})
-	if err != nil || !changed {
-		return r, err
+	switch {
+	case err != nil || again:
+		return Record{}, again, err
+	case changed:
+		m.changed(ctx, "token rotated", r, false)
+	default:
+		// It may have been stored by a call that failed before it came here,
+		// and the old token's bot been opened since.
+		m.compare(id, map[string]Record{r.ID: r})
 	}
-	m.changed(ctx, "token rotated", r, false)
-	return r, nil
+	return r, false, nil
+}
+
+// sameToken reports whether a record still has the token that it had. Of tokens
+// that can't be unsealed that is only known while nothing has changed.
+func sameToken(old, r Record) bool {
+	if old.TokenErr != nil || r.TokenErr != nil {
+		return old.Version == r.Version && old.CreatedAt.Equal(r.CreatedAt)
+	}
+	return old.CreatedAt.Equal(r.CreatedAt) && old.Token.Equal(r.Token)
 }
 
 // SetLimits changes a tenant's limits; zero fields mean the fleet's. They bind
 // at once, calls that wait already included. Limits that make no sense are
 // [errors.BadRequest].
 func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limits) (Record, error) {
+	limits = Record{Limits: limits}.Normal().Limits // to compare with what is stored
 	r, changed, err := m.update(ctx, id, ActionLimit, "", func(r *Record) (bool, error) {
 		if r.Limits == limits {
 			return false, nil
@@ -214,9 +258,11 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 
 // Suspend switches a tenant off. Contexts of leases that are out end, so that
 // those who use the bot stop; new leases fail with [errors.Suspended]. The
-// reason is for the operator. Suspending twice keeps the later reason.
+// reason is for the operator, and cut to 1 KiB. Suspending twice keeps the
+// later reason.
 func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
 	reason = clean(reason, maxDetail)
+	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionSuspend, reason, func(r *Record) (bool, error) {
 		if r.Status == Suspended && r.Reason == reason {
 			return false, nil
@@ -230,6 +276,7 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 	if !changed {
 		// It may have been stored by a call that failed before it came here.
 		m.pool.evict(id, true)
+		_ = m.standing.tell(ctx, id, newsOf(r))
 		return r, nil
 	}
 	m.changed(ctx, "tenant suspended", r, true)
@@ -253,6 +300,7 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 			return Record{}, err
 		}
 	}
+	defer m.standing.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionResume, "", func(r *Record) (bool, error) {
 		if r.Status == Active {
 			return false, nil
@@ -263,6 +311,9 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 		r.Status, r.Reason = Active, ""
 		return true, nil
 	})
+	if err == nil && !changed {
+		_ = m.standing.tell(ctx, id, newsOf(r)) // as in Suspend
+	}
 	if err != nil || !changed {
 		return r, err
 	}
@@ -270,20 +321,34 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 	return r, nil
 }
 
-// Remove forgets a tenant. Contexts of leases that are out end. Removing one
-// that is not there is [errors.NotFound]. Telegram is told nothing: the bot
-// stays its owner's.
+// Remove forgets a tenant, and lets Health and Forget of [ManagerConfig] do so
+// too. Contexts of leases that are out end. Removing one that is not there is
+// [errors.NotFound]. Telegram is told nothing: the bot stays its owner's.
+//
+// An error of Health or Forget comes after the tenant was removed. Removing it
+// again lets them try again, and is NotFound once they have done it.
 func (m *Manager) Remove(ctx context.Context, id string) error {
+	defer m.standing.begin(id)()
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
+		if errors.Is(err, errors.NotFound) && checkID(id) == nil {
+			// It may have been removed by a call that failed before it came
+			// here.
+			m.ended(id)
+			if err := m.absent(ctx, id); err != nil {
+				return err
+			}
+		}
 		if err != nil {
 			return err
 		}
 		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
-			m.changed(ctx, "tenant removed", r, true)
-			_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
-			return nil
+			m.ended(id)
+			m.said(ctx, "tenant removed", r)
+			gone := newsOf(r)
+			gone.gone = true
+			return m.standing.tell(ctx, id, gone)
 		}
 		if !errors.Is(err, errors.Stale) {
 			m.doubtful(id, err)
@@ -291,6 +356,13 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 	}
 	return fail("remove tenant", id, errors.Stale, nil)
+}
+
+// ended gives up a removed tenant's bot and limits. The limits come first:
+// whoever opens the bot of one that is registered anew makes its own known.
+func (m *Manager) ended(id string) {
+	_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+	m.pool.evict(id, true)
 }
 
 // Get returns a tenant's record.
@@ -355,8 +427,12 @@ func (m *Manager) update(ctx context.Context, id string, action Action, detail s
 		if err != nil {
 			return Record{}, false, err
 		}
+		before := r.TokenErr
 		if ok, err := change(&r); !ok || err != nil {
 			return r, false, err
+		}
+		if errors.Is(before, ErrNotUnderstood) { // a new token does not mend that
+			return Record{}, false, fail("change tenant", id, errors.Internal, before)
 		}
 		r.UpdatedAt = now()
 		stored, err := m.store.Put(ctx, r, entry(ctx, action, detail))
@@ -384,6 +460,11 @@ func (m *Manager) doubtful(id string, err error) {
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
 	m.pool.evict(r.ID, abort)
+	m.said(ctx, what, r)
+	_ = m.standing.tell(ctx, r.ID, newsOf(r))
+}
+
+func (m *Manager) said(ctx context.Context, what string, r Record) {
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
 
@@ -392,6 +473,7 @@ func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool
 // is not used anyway.
 func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
 	const reason = "Telegram no longer accepts the token"
+	defer m.standing.begin(t.ID())()
 	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", func(r *Record) (bool, error) {
 		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
 			return false, nil
@@ -399,11 +481,17 @@ func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error 
 		r.Status, r.Reason = Quarantined, reason
 		return true, nil
 	})
-	if errors.Is(err, errors.NotFound) {
-		return nil // removed meanwhile
-	}
-	if err != nil || !changed {
+	switch {
+	case errors.Is(err, errors.NotFound): // removed meanwhile
+		m.pool.evict(t.ID(), true)
+		return nil
+	case err != nil:
 		return err
+	case !changed:
+		// The instance is of what was stored before, and nobody else may know:
+		// the change was another process's and was not heard here.
+		m.compare(t.ID(), map[string]Record{r.ID: r})
+		return nil
 	}
 	m.changed(ctx, "tenant quarantined", r, false)
 	if m.cfg.OnQuarantine != nil {

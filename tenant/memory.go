@@ -21,6 +21,7 @@ type MemoryStore struct {
 	ids      []string // sorted
 	log      []Entry
 	lastSeq  int64
+	retired  int64 // the highest version of a record that was removed
 	watchers map[*memoryWatch]struct{}
 }
 
@@ -129,6 +130,9 @@ func (s *MemoryStore) Put(ctx context.Context, r Record, log ...Entry) (Record, 
 	if owner, taken := s.byBot[r.BotID]; taken && owner != r.ID {
 		return Record{}, fail(op, r.ID, errors.TokenTaken, nil)
 	}
+	if !found {
+		r.Version = s.retired
+	}
 	r.Version++
 	r.Health = old.Health
 	if found {
@@ -164,6 +168,7 @@ func (s *MemoryStore) Delete(ctx context.Context, id string, version int64, log 
 	case r.Version != version:
 		return fail(op, id, errors.Stale, nil)
 	}
+	s.retired = max(s.retired, r.Version)
 	delete(s.byID, id)
 	delete(s.byBot, r.BotID)
 	at, _ := slices.BinarySearch(s.ids, id)

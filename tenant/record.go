@@ -22,6 +22,12 @@ const (
 	MaxMetadata = 1 << 20
 )
 
+// ErrNotUnderstood says, in [Record].TokenErr, that a store does not understand
+// what is stored of a tenant, such as a status that a newer version of the code
+// knows. The record then is Suspended, without what was not understood. It can
+// be removed; to change it would lose the rest.
+var ErrNotUnderstood = errors.New("the stored record is not understood")
+
 // Record is what is stored of a tenant. It prints without the token's secret,
 // in every form.
 type Record struct {
@@ -36,8 +42,10 @@ type Record struct {
 	// Token is the bot's token.
 	Token session.Token
 	// TokenErr says why Token is missing where a store could not unseal it,
-	// such as [seal.ErrNoKey]. It is nil in all other records. Such a record
-	// can be changed and removed; its bot can't be opened.
+	// such as [seal.ErrNoKey], or could not read the record whole, which is
+	// [ErrNotUnderstood]. It is nil in all other records. Such a record can be
+	// changed, but for one that was not understood, and removed; its bot can't
+	// be opened.
 	TokenErr error `json:"-"`
 	// Status says whether the bot may be used, and Reason why not, in words
 	// for the operator.
@@ -91,6 +99,8 @@ func (r Record) Validate() error {
 	}
 	problem := ""
 	switch {
+	case errors.Is(r.TokenErr, ErrNotUnderstood):
+		problem = ErrNotUnderstood.Error()
 	case r.TokenErr != nil && (r.Version == 0 || r.BotID <= 0):
 		problem = "token could not be unsealed, and there is none stored"
 	case r.TokenErr == nil && (r.Token.IsZero() || r.BotID != r.Token.ID()):

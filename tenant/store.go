@@ -41,7 +41,9 @@ type Store interface {
 	List(ctx context.Context, filter Filter) ([]Record, error)
 
 	// Put stores a record and returns it with its new version. With Version 0
-	// it creates: [errors.Exists] where the id is taken. Otherwise it replaces
+	// it creates: [errors.Exists] where the id is taken. What is created where a
+	// record was removed begins above the versions in the log of its tenant, so
+	// that whoever still has the old record changes nothing. Otherwise it replaces
 	// the record of that version: [errors.Stale] where the stored version is
 	// another, [errors.NotFound] where there is no record. A bot that belongs
 	// to another tenant is [errors.TokenTaken], which the store itself
@@ -54,7 +56,9 @@ type Store interface {
 	Put(ctx context.Context, r Record, log ...Entry) (Record, error)
 
 	// Delete removes the record of that version, with the errors of Put, and
-	// logs entries in the same transaction. The log of the tenant stays.
+	// logs entries in the same transaction. The log of the tenant stays, and
+	// says which versions were used; who removes without an entry may see them
+	// used again.
 	Delete(ctx context.Context, id string, version int64, log ...Entry) error
 
 	// SetHealth stores how tenants are, by id, in the words of whoever finds

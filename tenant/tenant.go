@@ -22,7 +22,8 @@ type Tenant struct {
 	// instance is closed.
 	Bot *gotgbot.Bot
 	// Record is the stored record as it was when the bot was opened. Read
-	// only.
+	// only. Changes of the token, the status or the owner end the instance;
+	// others, such as of limits and metadata, are not seen here.
 	Record Record
 
 	closed   atomic.Bool

@@ -24,7 +24,11 @@ type watcher struct {
 // then asked again, less and less often. The work ends with ctx or with
 // [Manager.Stop]. Starting what runs is an error.
 //
-// A service of one process does not need it.
+// It also tells Health of [ManagerConfig] how all tenants stand that are stored
+// already. If that has a method Ready() error, as health.Monitor does, it is
+// told once Ready returns nil.
+//
+// A service of one process and without Health does not need it.
 func (m *Manager) Start(ctx context.Context) error {
 	m.watcher.mu.Lock()
 	defer m.watcher.mu.Unlock()
@@ -38,9 +42,14 @@ func (m *Manager) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	m.watcher.cancel, m.watcher.done = cancel, done
+	var work sync.WaitGroup
+	work.Go(func() { m.follow(ctx) })
+	if m.standing.health != nil {
+		work.Go(func() { m.tellAll(ctx) })
+	}
 	go func() {
 		defer close(done)
-		m.follow(ctx)
+		work.Wait()
 	}()
 	return nil
 }
@@ -70,6 +79,7 @@ func (m *Manager) follow(ctx context.Context) {
 		err := m.store.Watch(ctx, func(c Change) {
 			wait = firstRewatch
 			if c == (Change{}) {
+				m.standing.miss()
 				m.pool.loader.dropAll()
 				m.recheck(ctx, m.pool.core.Keys())
 			} else {
@@ -110,26 +120,91 @@ func pause(ctx context.Context, d time.Duration) bool {
 // late, this process's own too, so a bot that is open may be of a later record:
 // what is stored decides.
 func (m *Manager) heard(ctx context.Context, c Change) {
-	t, opening, found := m.pool.core.Peek(c.ID)
+	t, opening, _ := m.pool.core.Peek(c.ID)
 	switch {
-	case !found || opening:
-		// One that opens may have read an older record. One that ends is
-		// ended by who uses it sooner, if it is to be.
+	case t == nil || opening:
+		// One that opens may have read an older record.
 		m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
 	case c.Version == 0 || c.Version > t.Record.Version:
 		m.pool.loader.drop(c.ID)
 		m.recheck(ctx, []string{c.ID})
 	}
-	if c.Version == 0 {
+	switch {
+	case c.Version == 0:
 		m.forget(ctx, c.ID)
+	case m.standing.health != nil && (c.Status != Active || m.standing.doubted(c.ID)):
+		m.look(ctx, c.ID)
 	}
 }
 
-// forget takes the limits of a tenant that was removed, unless it is back.
+// forget takes the bot and the limits of a tenant that was removed, and lets
+// others forget it, unless it is back.
 func (m *Manager) forget(ctx context.Context, id string) {
+	defer m.standing.begin(id)()
 	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
-		_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
+		m.ended(id)
+		_ = m.absent(ctx, id) // which is logged
 	}
+}
+
+// absent lets others forget a tenant that is not stored, and tells them if it is
+// there again by then.
+func (m *Manager) absent(ctx context.Context, id string) error {
+	if m.standing.silent() {
+		return nil
+	}
+	err := m.standing.tell(ctx, id, news{gone: true, guess: true})
+	m.look(ctx, id)
+	return err
+}
+
+// look reads a tenant and tells how it stands.
+func (m *Manager) look(ctx context.Context, id string) {
+	defer m.standing.begin(id)()
+	r, err := m.store.Get(ctx, id)
+	switch {
+	case err == nil:
+		_ = m.standing.tell(ctx, id, newsOf(r))
+	case !errors.Is(err, errors.NotFound) && ctx.Err() == nil:
+		m.log.WarnContext(ctx, "tenant can't be read for now", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+		m.standing.miss()
+	}
+}
+
+// tellAll tells how all tenants stand whenever changes may have been missed.
+func (m *Manager) tellAll(ctx context.Context) {
+	ready := func() bool { return true }
+	if h, ok := m.standing.health.(interface{ Ready() error }); ok {
+		// What it loads later would be taken for the later word.
+		ready = func() bool { return h.Ready() == nil }
+	}
+	for {
+		select {
+		case <-m.standing.missed:
+		case <-ctx.Done():
+			return
+		}
+		for wait := firstRewatch; !ready() || !m.walk(ctx); wait = min(2*wait, maxRewatch) {
+			if !pause(ctx, wait) {
+				return
+			}
+		}
+	}
+}
+
+// walk reads all tenants, tells how they stand, and reports whether it could.
+func (m *Manager) walk(ctx context.Context) bool {
+	defer m.standing.beginAll()()
+	for r, err := range m.List(ctx, Filter{Limit: maxBatch}) {
+		if err != nil {
+			if ctx.Err() == nil {
+				m.log.WarnContext(ctx, "tenants can't be read for now", slog.String("error", session.Redact(err.Error())))
+			}
+			return false
+		}
+		_ = m.standing.tell(ctx, r.ID, newsOf(r))
+	}
+	return true
 }
 
 // recheck compares what is open with what is stored.
@@ -137,7 +212,7 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 	wait := firstRewatch
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), maxBatch)]
-		stored, err := m.store.GetMany(ctx, some)
+		stored, unread, err := m.readSome(ctx, some)
 		if ctx.Err() != nil {
 			return
 		}
@@ -150,23 +225,77 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 			continue
 		}
 		for _, id := range some {
+			if err := unread[id]; err != nil {
+				// What can't be read can't be opened either. Those who use the
+				// bot may go on.
+				m.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+				m.pool.evict(id, false)
+				continue
+			}
 			m.compare(id, stored)
 		}
 		ids = ids[len(some):]
 	}
 }
 
-// compare closes a bot that is not of the stored record. One that is opening
-// may have read another.
+// readSome reads tenants. Where the store fails in a way that waiting may not
+// mend, it reads them one by one, so that one that can't be read keeps nobody
+// from hearing of the others; the error then is that of none being readable.
+func (m *Manager) readSome(ctx context.Context, ids []string) (stored map[string]Record, unread map[string]error, err error) {
+	stored, err = m.store.GetMany(ctx, ids)
+	if !errors.Is(err, errors.Internal) {
+		return stored, nil, err
+	}
+	stored, unread = make(map[string]Record, len(ids)), make(map[string]error)
+	for _, id := range ids {
+		r, err := m.store.Get(ctx, id)
+		switch {
+		case err == nil:
+			stored[id] = r
+		case errors.Is(err, errors.Internal):
+			unread[id] = err
+		case !errors.Is(err, errors.NotFound):
+			return nil, nil, err
+		}
+	}
+	if len(ids) > 1 && len(unread) == len(ids) {
+		return nil, nil, err
+	}
+	return stored, unread, nil
+}
+
+// compare closes a bot that the stored record no longer allows, and makes the
+// record's limits known. One that is opening may have read another record.
+//
+// A bot stays open for other changes: a poller may hold it for days, and
+// nobody could use the tenant until it gave it back.
 func (m *Manager) compare(id string, stored map[string]Record) {
 	t, opening, found := m.pool.core.Peek(id)
-	if !found {
-		return
-	}
 	r, there := stored[id]
-	if there && !opening && r.Version == t.Record.Version && r.CreatedAt.Equal(t.Record.CreatedAt) &&
-		(r.TokenErr != nil || r.Token.Equal(t.Record.Token)) {
+	if !found || opening || !there || !sameBot(t.Record, r) {
+		// One that ends is in use still, and whoever uses it may have to stop:
+		// its tenant is suspended or gone, be it that another has its id.
+		m.pool.evict(id, !there || r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
 		return
 	}
-	m.pool.evict(id, !there || r.Status == Suspended)
+	if r.Version <= t.Record.Version {
+		return
+	}
+	// Not only where they differ from those it was opened with: others may
+	// have been made known since.
+	if err := m.pool.limit(id, r.Limits); err != nil {
+		m.log.Error("limits were not taken", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+	}
+}
+
+// sameBot reports whether a bot that was opened from one record is what the
+// stored one would open.
+func sameBot(open, stored Record) bool {
+	if stored.Status != Active || stored.BotID != open.BotID || !stored.CreatedAt.Equal(open.CreatedAt) {
+		return false
+	}
+	if stored.TokenErr != nil { // it may be another token, unless nothing changed
+		return stored.Version == open.Version
+	}
+	return stored.Token.Equal(open.Token)
 }

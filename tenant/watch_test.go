@@ -2,6 +2,8 @@ package tenant_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,13 +23,27 @@ type replica struct {
 	pool   *tenant.Pool
 	opened atomic.Int64
 	closed atomic.Int64
+	told   sync.Map // limits by tenant
+}
+
+// SetTenant implements [tenant.Limiter].
+func (r *replica) SetTenant(id string, limits session.Limits) error {
+	r.told.Store(id, limits)
+	return nil
+}
+
+// limits returns what the replica's limiter was last told.
+func (r *replica) limits(id string) session.Limits {
+	l, _ := r.told.Load(id)
+	limits, _ := l.(session.Limits)
+	return limits
 }
 
 func newReplica(t *testing.T, srv *bottest.Server, store tenant.Store) *replica {
 	s, err := session.New(session.Config{Transport: srv.Transport()})
 	require.NoError(t, err)
 	r := &replica{}
-	r.pool, err = tenant.NewPool(s, store, tenant.PoolConfig{OnOpen: []tenant.Hook{
+	r.pool, err = tenant.NewPool(s, store, tenant.PoolConfig{Limiter: r, OnOpen: []tenant.Hook{
 		func(context.Context, *tenant.Tenant) (func(context.Context) error, error) {
 			r.opened.Add(1)
 			return func(context.Context) error { r.closed.Add(1); return nil }, nil
@@ -156,7 +172,7 @@ func TestWhatWasMissedIsFoundAfterwards(t *testing.T) {
 		require.NoError(t, a.Remove(bg, "removed"))
 		require.NoError(t, a.Remove(bg, "replaced"))
 		_, err = a.Register(bg, "replaced", bots["replaced"].RotateToken())
-		require.NoError(t, err, "whose version is 1 again")
+		require.NoError(t, err, "whose record is another")
 		_, err = a.Suspend(bg, "suspended", "")
 		require.NoError(t, err)
 		for id := range bots {
@@ -245,5 +261,154 @@ func TestAManagerStopsWithItsContext(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, f.Start(bg))
 		f.Stop()
+	})
+}
+
+func TestAChangeThatLeavesTheBotAsItIsEndsNoInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		memory := tenant.NewMemoryStore()
+		store := &deaf{MemoryStore: memory}
+		a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+		_, err := a.Register(bg, "shop", srv.NewBot("shop_bot").Token())
+		require.NoError(t, err)
+		synctest.Wait()
+		leases := []tenant.Lease{}
+		for _, r := range []*replica{a, b} { // each has a poller, for days
+			l, err := r.pool.Acquire(bg, "shop")
+			require.NoError(t, err)
+			leases = append(leases, l)
+		}
+		check := func(what string) {
+			synctest.Wait()
+			a.use(t, "shop")
+			b.use(t, "shop")
+			assert.Equal(t, int64(1), a.opened.Load(), what)
+			assert.Equal(t, int64(1), b.opened.Load(), what)
+		}
+		for _, weight := range []int{2, 3, 0} {
+			_, err = a.SetLimits(bg, "shop", session.Limits{Weight: weight})
+			require.NoError(t, err)
+			check("limits")
+			assert.Equal(t, session.Limits{Weight: weight}, b.limits("shop"), "another replica's limits bind at once")
+		}
+		r, err := memory.Get(bg, "shop")
+		require.NoError(t, err)
+		r.Metadata = map[string]string{"plan": "pro"}
+		_, err = memory.Put(bg, r)
+		require.NoError(t, err)
+		check("metadata")
+
+		store.down.Store(true)
+		(*store.cut.Load())()
+		_, err = a.SetLimits(bg, "shop", session.Limits{Weight: 4})
+		require.NoError(t, err)
+		store.down.Store(false)
+		time.Sleep(time.Minute)
+		check("a watch that was begun anew")
+		assert.Equal(t, session.Limits{Weight: 4}, b.limits("shop"), "what was missed binds too")
+		for _, l := range leases {
+			assert.NoError(t, l.Context().Err())
+			l.Release()
+		}
+	})
+}
+
+func TestAnInstanceThatEndsHearsOfWhatWasMissedToo(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, r *replica, bot *bottest.Bot){
+		"suspended": func(t *testing.T, r *replica, _ *bottest.Bot) {
+			_, err := r.Suspend(bg, "shop", "unpaid")
+			require.NoError(t, err)
+		},
+		"removed": func(t *testing.T, r *replica, _ *bottest.Bot) {
+			require.NoError(t, r.Remove(bg, "shop"))
+		},
+		"another's": func(t *testing.T, r *replica, bot *bottest.Bot) {
+			require.NoError(t, r.Remove(bg, "shop"))
+			_, err := r.Register(bg, "shop", bot.Token())
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+				defer srv.Close()
+				memory := tenant.NewMemoryStore()
+				store := &deaf{MemoryStore: memory}
+				a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+				bot := srv.NewBot("shop_bot")
+				_, err := a.Register(bg, "shop", bot.Token())
+				require.NoError(t, err)
+				synctest.Wait()
+				lease, err := b.pool.Acquire(bg, "shop")
+				require.NoError(t, err)
+				defer lease.Release()
+				_, err = a.Rotate(bg, "shop", bot.RotateToken())
+				require.NoError(t, err)
+				synctest.Wait()
+				require.NoError(t, lease.Context().Err(), "it ends with its last lease")
+
+				store.down.Store(true)
+				(*store.cut.Load())()
+				time.Sleep(time.Minute)
+				change(t, a, bot)
+				store.down.Store(false)
+				time.Sleep(time.Minute)
+				assert.Error(t, lease.Context().Err())
+			})
+		})
+	}
+}
+
+// partly is a store one of whose records can't be read.
+type partly struct {
+	*tenant.MemoryStore
+	bad atomic.Pointer[string]
+}
+
+func (s *partly) Get(ctx context.Context, id string) (tenant.Record, error) {
+	if bad := s.bad.Load(); bad != nil && *bad == id {
+		return tenant.Record{}, errors.Internal
+	}
+	return s.MemoryStore.Get(ctx, id)
+}
+
+func (s *partly) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
+	if bad := s.bad.Load(); bad != nil && slices.Contains(ids, *bad) {
+		return nil, errors.Internal
+	}
+	return s.MemoryStore.GetMany(ctx, ids)
+}
+
+func TestARecordThatCantBeReadMakesNobodyDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		memory := tenant.NewMemoryStore()
+		store := &partly{MemoryStore: memory}
+		a, b := newReplica(t, srv, memory), newReplica(t, srv, store)
+		for _, id := range []string{"bad", "good"} {
+			_, err := a.Register(bg, id, srv.NewBot(id+"_bot").Token())
+			require.NoError(t, err)
+			synctest.Wait()
+			b.use(t, id)
+		}
+		lease, err := b.pool.Acquire(bg, "good")
+		require.NoError(t, err)
+		defer lease.Release()
+		bad := "bad"
+		store.bad.Store(&bad)
+		r, err := memory.Get(bg, "bad")
+		require.NoError(t, err)
+		_, err = memory.Put(bg, r)
+		require.NoError(t, err)
+		_, err = a.Suspend(bg, "good", "unpaid")
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Error(t, lease.Context().Err())
+		assert.Equal(t, int64(1), b.closed.Load(), "who can't be read is used no more")
+		_, err = b.pool.Acquire(bg, "bad")
+		assert.ErrorIs(t, err, errors.Internal)
 	})
 }

@@ -16,9 +16,9 @@ func TestTheTenantsOfAnEarlierRunGoOn(t *testing.T) {
 	t.Setenv(database.KeysVariable, "")
 	path := filepath.Join(t.TempDir(), "fleet.db")
 	args := []string{"-demo", "-tenants", "5", "-for", "1s", "-listen", "", "-db", path}
-	for range 2 {
+	for _, more := range [][]string{nil, nil, {"-polling"}} {
 		var out, log bytes.Buffer
-		require.Equal(t, 0, run(context.Background(), args, &out, &log), "%s", log.String())
+		require.Equal(t, 0, run(context.Background(), append(args, more...), &out, &log), "%s", log.String())
 		assert.Contains(t, out.String(), "demo: 5 tenants")
 	}
 	db, err := database.Open(t.Context(), path, "")

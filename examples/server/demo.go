@@ -54,14 +54,15 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		log.Error("fleet", "err", err)
 		return 1
 	}
-	// The loops outlive ctx, so that what was written before its end is
+	// The fleet outlives ctx, so that what was written before its end is
 	// answered.
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	stopWeb, err := f.serveWeb(run, o.listen)
-	if err != nil {
+	if err := f.startSource(ctx, o); err != nil {
+		log.Error("source of updates", "err", err)
+		f.close(ctx)
+		return 1
+	}
+	if err := f.serveWeb(ctx, o.listen); err != nil {
 		log.Warn("no web page", "err", err) // the port is taken: no reason not to run
-		stopWeb = func() {}
 	}
 	traffic := &traffic{}
 	adopted, err := f.adopt(ctx, srv, o, stdout)
@@ -89,8 +90,8 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 				continue
 			}
 		}
-		f.startEcho(run, id)
-		traffic.add(ctx, srv, bot)
+		f.receive(id)
+		traffic.add(ctx, srv, id, bot)
 		if i == 0 {
 			traffic.newsletter(ctx, f, id, srv, bot)
 		}
@@ -101,11 +102,9 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 	if changes != nil {
 		changes.wg.Wait()
 	}
-	fairness := traffic.fairness()
+	fairness := traffic.fairness(f)
 	lost := traffic.settle(srv)
-	stopWeb()
-	stop()
-	f.close(run)
+	f.close(ctx)
 	connections := srv.Connections().Opened
 	srv.Close()
 
@@ -156,13 +155,14 @@ type traffic struct {
 
 // counts are a tenant's messages.
 type counts struct {
+	id      string
 	bot     *bottest.Bot
 	written atomic.Int64
 }
 
 // add lets new users write to a bot until ctx ends.
-func (t *traffic) add(ctx context.Context, srv *bottest.Server, bot *bottest.Bot) {
-	c := &counts{bot: bot}
+func (t *traffic) add(ctx context.Context, srv *bottest.Server, id string, bot *bottest.Bot) {
+	c := &counts{id: id, bot: bot}
 	t.tenants = append(t.tenants, c)
 	for range usersPerTenant {
 		user := srv.NewUser("User")
@@ -206,10 +206,14 @@ func (t *traffic) newsletter(ctx context.Context, f *fleet, id string, srv *bott
 
 // fairness is Jain's index of what part of its messages each tenant has
 // answered by now: 1 when all have answered the same part.
-func (t *traffic) fairness() float64 {
+func (t *traffic) fairness(f *fleet) float64 {
 	var sum, squares float64
 	for _, c := range t.tenants {
-		part := 1 - float64(c.bot.Pending())/float64(max(c.written.Load(), 1))
+		waiting := c.bot.Pending()
+		if depth, err := f.db.Inbox.Depth(context.Background(), c.id); err == nil {
+			waiting += depth.Waiting + depth.Leased
+		}
+		part := 1 - float64(waiting)/float64(max(c.written.Load(), 1))
 		sum += part
 		squares += part * part
 	}

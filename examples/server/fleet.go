@@ -6,44 +6,73 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/PaulSonOfLars/gotgbot/v2"
-	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/ownership"
+	"github.com/tgfleet/tgfleet/tenant/polling"
+	"github.com/tgfleet/tgfleet/tenant/webhook"
 )
 
-// fleet is the service: a session, a pool, a manager, and a loop for each
-// tenant that answers what the bot is sent.
+// fleet is the service: a session, a pool, a manager, what knows how the bots
+// do, and on the other side a source of updates, an inbox, and workers that
+// answer what the bots are sent.
 type fleet struct {
-	db      database.DB
-	session *session.Session
-	guard   *session.Guard
-	pool    *tenant.Pool
-	manager *tenant.Manager
-	meter   *meter
-	log     *slog.Logger
-	loops   sync.WaitGroup
-	running sync.Map // ids of the tenants that have a loop
+	db       database.DB
+	monitor  *health.Monitor
+	recorder *usage.Recorder
+	session  *session.Session
+	guard    *session.Guard
+	pool     *tenant.Pool
+	manager  *tenant.Manager
+	owners   *ownership.Verifier
+	updates  inbox.Handler
+	workers  *inbox.Workers
+	meter    *meter
+	log      *slog.Logger
+
+	// One of these is the source of updates. receive has it receive a tenant's;
+	// it does not wait.
+	receiver   *webhook.Receiver
+	supervisor *polling.Supervisor
+	receive    func(id string)
+
+	closers []func(context.Context) error // called last first
 }
 
 func newFleet(ctx context.Context, o options, cfg session.Config, limits session.LimitConfig, log *slog.Logger) (_ *fleet, err error) {
 	f := &fleet{meter: &meter{}, log: log}
+	defer func() {
+		if err != nil {
+			f.close(ctx)
+		}
+	}()
 	if f.db, err = database.Open(ctx, o.db, o.keys); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.db.Close())
-		}
-	}()
-	if f.guard, err = session.NewGuard(session.GuardConfig{Limit: limits, Logger: log}); err != nil {
+	if o.demo {
+		// A fake Telegram starts anew each time, and knows nothing of the chats
+		// of updates that waited.
+		f.db.Updates = database.InMemory()
+	}
+	f.closes(func(context.Context) error { return f.db.Close() })
+	// What runs by itself ends when the fleet is closed, and not before.
+	ctx = context.WithoutCancel(ctx)
+	if err = f.startHealth(ctx, o); err != nil {
 		return nil, err
 	}
+	f.guard, err = session.NewGuard(session.GuardConfig{Limit: limits, Health: f.monitor, Usage: f.recorder, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	f.closes(func(context.Context) error { f.guard.Close(); return nil })
 	cfg.Logger = log
 	cfg.Middleware = append(f.guard.Middleware(),
 		session.Observe(f.meter),
@@ -52,80 +81,51 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 	if f.session, err = session.New(cfg); err != nil {
 		return nil, err
 	}
+	f.closes(f.session.Close)
 	if f.pool, err = tenant.NewPool(f.session, f.db.Tenants, tenant.PoolConfig{Limiter: f.guard.Limiter, Logger: log}); err != nil {
 		return nil, err
 	}
+	f.closes(f.pool.Close)
+	if err = f.startOwners(); err != nil {
+		return nil, err
+	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
+		Health: f.monitor,
+		Forget: []tenant.Forgetter{f.recorder, f.db.Inbox, f.owners},
 		OnQuarantine: func(_ context.Context, r tenant.Record, _ error) {
 			log.Warn("please ask the owner for a new token", "tenant", r.ID, "bot", r.Username)
 		},
 	})
 	// Another process may use the same database.
-	if err = f.manager.Start(context.WithoutCancel(ctx)); err != nil {
+	if err = f.manager.Start(ctx); err != nil {
+		return nil, err
+	}
+	f.closes(func(context.Context) error { f.manager.Stop(); return nil })
+	if err = f.startProber(ctx); err != nil {
+		return nil, err
+	}
+	if err = f.startWorkers(ctx); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// close ends all that the fleet runs, in the order of dependence. Its context
-// may have ended: what is under way gets a few seconds all the same.
+// closes has a func called when the fleet is closed, before those that were
+// here first.
+func (f *fleet) closes(end func(context.Context) error) { f.closers = append(f.closers, end) }
+
+// close ends all that the fleet runs, in the order of dependence: the pages, the
+// source of updates, the workers, and then what they work with. Its context may
+// have ended: what is under way gets a few seconds all the same.
 func (f *fleet) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	f.loops.Wait()
-	f.manager.Stop()
-	if err := errors.Join(f.pool.Close(ctx), f.session.Close(ctx), f.db.Close()); err != nil {
-		f.log.Error("not closed cleanly", "err", err)
-	}
-	f.guard.Close()
-}
-
-// startEcho answers a tenant's messages until ctx ends or the tenant's token
-// is no longer accepted. It reports false if it does so already: a token can
-// have one poller only.
-func (f *fleet) startEcho(ctx context.Context, id string) bool {
-	if _, runs := f.running.LoadOrStore(id, true); runs {
-		return false
-	}
-	f.loops.Go(func() {
-		defer f.running.Delete(id)
-		var offset int64
-		for ctx.Err() == nil {
-			err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
-				return echo(ctx, t.Bot, &offset)
-			})
-			switch {
-			case err == nil || ctx.Err() != nil:
-				continue
-			case errors.TenantFault(err) && !errors.Temporary(err):
-				f.log.Error("tenant stopped", "tenant", id, "err", err)
-				return
-			}
-			f.log.Warn("will try again", "tenant", id, "err", err)
-			pause(ctx, max(errors.RetryAfter(err), time.Second))
+	for _, end := range slices.Backward(f.closers) {
+		if err := end(ctx); err != nil {
+			f.log.Error("not closed cleanly", "err", err)
 		}
-	})
-	return true
-}
-
-// echo waits for updates and answers those that are text and no command. An
-// update is confirmed by the next poll, so one that could not be answered comes
-// again.
-func echo(ctx context.Context, bot *gotgbot.Bot, offset *int64) error {
-	updates, err := bot.GetUpdatesWithContext(ctx, &gotgbot.GetUpdatesOpts{Offset: *offset, Timeout: 20})
-	if err != nil {
-		return err
 	}
-	for _, u := range updates {
-		if m := u.Message; m != nil && m.Text != "" && !strings.HasPrefix(m.Text, "/") {
-			_, err := bot.SendMessageWithContext(ctx, m.Chat.Id, m.Text, nil)
-			if err != nil && (errors.Temporary(err) || ctx.Err() != nil) {
-				return err
-			}
-		}
-		*offset = u.UpdateId + 1
-	}
-	return nil
+	f.closers = nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -8,15 +8,35 @@
 // line is an id and a token, or a token alone) or of the environment variable
 // BOT_TOKENS (the same, separated by commas).
 //
+// Updates come by webhook where -public-url says at which URL Telegram reaches
+// -listen, such as through a proxy that terminates TLS and passes on /webhook/
+// and nothing else. Otherwise they come by long polls, which need no address. In
+// the demo the fake Telegram delivers to this process; -polling has it polled.
+//
 // Tenants are kept in the database that -db names: a file, which is an SQLite,
 // or postgres://... Those of an earlier run go on. Tokens are sealed with the
 // keys in the environment variable TGFLEET_KEYS or the file -keys; without
 // either, a file beside the database is made, which is for trying things out.
+// The text in TGFLEET_SECRET, or else in a file beside the keys, is what the
+// secrets of webhooks and the hashes of owners' codes are derived from.
 //
-// GET /status on -listen tells how it is, and POST /api/bots registers a bot,
-// five times a minute for each client at most:
+// POST /api/bots on -listen registers a bot, and POST /api/bots/{id}/verify
+// returns the link by which its owner proves to be it, each five times a minute
+// for a client at most; the rest tells how the service, the fleet and each bot
+// are:
 //
 //	curl -d '{"id":"customer-7","token":"123456:..."}' http://127.0.0.1:8080/api/bots
+//	curl -X POST http://127.0.0.1:8080/api/bots/customer-7/verify
+//	curl http://127.0.0.1:8080/api/bots/customer-7/verify
+//	curl http://127.0.0.1:8080/status
+//	curl http://127.0.0.1:8080/healthz
+//	curl http://127.0.0.1:8080/readyz
+//	curl http://127.0.0.1:8080/api/health
+//	curl http://127.0.0.1:8080/api/bots/tenant-0001/health
+//	curl 'http://127.0.0.1:8080/api/bots/tenant-0001/analytics?days=7'
+//	curl -H 'Accept: text/csv' 'http://127.0.0.1:8080/api/bots/tenant-0001/analytics?days=7'
+//
+// Bots that get worse or better are in the log, as alerts.
 package main
 
 import (
@@ -42,17 +62,22 @@ func main() {
 
 // options are the command line's.
 type options struct {
-	demo    bool
-	tenants int
-	length  time.Duration
-	listen  string
-	tokens  string
-	api     string
-	db      string
-	keys    string
-	churn   bool
-	verbose bool
+	demo      bool
+	tenants   int
+	length    time.Duration
+	listen    string
+	publicURL string
+	polling   bool
+	tokens    string
+	api       string
+	db        string
+	keys      string
+	churn     bool
+	verbose   bool
 }
+
+// webhooks reports whether updates come by webhook, and not by polling.
+func (o options) webhooks() bool { return !o.polling && (o.demo || o.publicURL != "") }
 
 func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
@@ -61,7 +86,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.demo, "demo", false, "run against a fake Telegram inside this process")
 	flags.IntVar(&o.tenants, "tenants", 100, "with -demo: how many tenants")
 	flags.DurationVar(&o.length, "for", 0, "end after this long, such as 10s; 0 runs until interrupted")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the status page and of POST /api/bots; empty for none")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the web pages; empty for none")
+	flags.StringVar(&o.publicURL, "public-url", "", "receive by webhook: the https URL at which Telegram reaches -listen")
+	flags.BoolVar(&o.polling, "polling", false, "receive by long polls, and delete webhooks that are in the way; without it and -public-url they are left")
 	flags.StringVar(&o.tokens, "tokens", "", "file of tokens, a line each")
 	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
 	flags.StringVar(&o.db, "db", "", "database of the tenants: a file or postgres://...; empty for a file that is removed at the end")
@@ -78,6 +105,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("-tenants must be at least 1")
 	case o.length < 0:
 		return o, fmt.Errorf("-for must not be negative")
+	case o.publicURL != "" && (o.demo || o.polling):
+		return o, fmt.Errorf("-public-url goes neither with -demo nor with -polling")
+	case o.publicURL != "" && o.listen == "":
+		return o, fmt.Errorf("-public-url needs -listen")
 	}
 	return o, nil
 }
@@ -118,29 +149,38 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil && (o.db == "" || o.tokens != "") {
 		return err
 	}
-	f, err := newFleet(ctx, o, session.Config{APIURL: o.api}, session.LimitConfig{}, log)
+	cfg := session.Config{APIURL: o.api}
+	if !o.webhooks() { // a connection carries some 100 long polls
+		cfg.MaxConns, cfg.MaxConnsPerHost = 250, 200
+	}
+	f, err := newFleet(ctx, o, cfg, session.LimitConfig{}, log)
 	if err != nil {
 		return err
 	}
 	defer f.close(ctx)
-	stopWeb, err := f.serveWeb(ctx, o.listen)
-	if err != nil {
+	if err := f.startSource(ctx, o); err != nil {
 		return err
 	}
-	defer stopWeb()
-	n, err := f.startStored(ctx)
-	if err != nil {
+	if err := f.serveWeb(ctx, o.listen); err != nil {
 		return err
 	}
 	for _, a := range accounts {
+		if ctx.Err() != nil {
+			break
+		}
 		// One token that is wrong must not keep the others from running.
 		if _, err := f.manager.Register(ctx, a.id, a.token); err != nil {
 			log.Error("not registered", "tenant", a.id, "err", err)
 			continue
 		}
-		if f.startEcho(ctx, a.id) {
-			n++
-		}
+		f.receive(a.id)
+	}
+	n, err := f.countStored(ctx)
+	if ctx.Err() != nil {
+		return nil // stopped while it was starting
+	}
+	if err != nil {
+		return err
 	}
 	if n == 0 {
 		return fmt.Errorf("none of %d bots could be registered", len(accounts))

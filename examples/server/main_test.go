@@ -19,21 +19,29 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTheDemoEndsByItself(t *testing.T) {
-	var out, log bytes.Buffer
-	code := run(context.Background(), []string{"-demo", "-tenants", "10", "-for", "2s", "-listen", "127.0.0.1:0"}, &out, &log)
-	assert.Equal(t, 0, code, "%s", log.String())
-	assert.Regexp(t, regexp.MustCompile(`^demo: 10 tenants, [1-9]\d+ calls, 0 errors, 0 refused with 429, fairness [\d.]+, \d+ connections, p50 [\d.]+ms, p99 [\d.]+ms\n$`), out.String())
+	for _, more := range [][]string{nil, {"-polling"}} {
+		var out, log bytes.Buffer
+		args := append([]string{"-demo", "-tenants", "10", "-for", "2s", "-listen", "127.0.0.1:0"}, more...)
+		code := run(context.Background(), args, &out, &log)
+		assert.Equal(t, 0, code, "%v: %s", more, log.String())
+		assert.Regexp(t, regexp.MustCompile(`^demo: 10 tenants, [1-9]\d+ calls, 0 errors, 0 refused with 429, fairness [\d.]+, \d+ connections, p50 [\d.]+ms, p99 [\d.]+ms\n$`), out.String())
+	}
 }
 
 func TestBadArguments(t *testing.T) {
 	for _, args := range [][]string{
 		{"-tenants", "0"}, {"-for", "-1s"}, {"-x"}, {"left", "over"}, {"-tenants", "many"},
+		{"-public-url", "https://bots.example.com", "-demo"}, {"-public-url", "https://bots.example.com", "-polling"},
+		{"-public-url", "https://bots.example.com", "-listen", ""},
 	} {
 		assert.Equal(t, 2, run(context.Background(), args, io.Discard, io.Discard), "%v", args)
 	}
 	assert.Equal(t, 0, run(context.Background(), []string{"-h"}, io.Discard, io.Discard))
 	t.Setenv("BOT_TOKENS", "")
 	assert.Equal(t, 1, run(context.Background(), nil, io.Discard, io.Discard), "no tokens")
+	t.Setenv("BOT_TOKENS", "1:x")
+	args := []string{"-public-url", "http://bots.example.com", "-listen", "127.0.0.1:0"}
+	assert.Equal(t, 1, run(context.Background(), args, io.Discard, io.Discard), "no https")
 }
 
 func TestItServesTheTokensOfAFile(t *testing.T) {

@@ -27,10 +27,10 @@ const (
 )
 
 // Observe implements session.Observer.
-func (m *meter) Observe(_ context.Context, o session.Observation) {
+func (m *meter) Observe(ctx context.Context, o session.Observation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if o.Kind == errors.Canceled {
+	if o.Kind == errors.Canceled || o.Err != nil && ctx.Err() != nil {
 		return // we hung up ourselves
 	}
 	m.calls++

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 
@@ -21,9 +20,9 @@ type registered struct {
 	Username string `json:"username"`
 }
 
-// serveRegister registers a bot, which runs until ctx ends. Who asks is shown a
-// friendly text of what went wrong, and the log the whole of it.
-func (f *fleet) serveRegister(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+// serveRegister registers a bot and has its updates received. Who asks is shown
+// a friendly text of what went wrong, and the log the whole of it.
+func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 	var in registration
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
 	body.DisallowUnknownFields()
@@ -32,14 +31,16 @@ func (f *fleet) serveRegister(ctx context.Context, w http.ResponseWriter, r *htt
 		errors.WriteProblem(w, r, &errors.Error{Kind: errors.BadRequest, Op: "read registration"})
 		return
 	}
+	_, unknown := f.manager.Get(r.Context(), in.ID)
 	record, err := f.manager.Register(r.Context(), in.ID, in.Token)
 	if err != nil {
 		f.log.Warn("not registered", "err", err) // which names the tenant
 		errors.WriteProblem(w, r, err)
 		return
 	}
+	f.receive(record.ID)
 	status := http.StatusOK
-	if f.startEcho(ctx, record.ID) {
+	if errors.Is(unknown, errors.NotFound) {
 		status = http.StatusCreated
 	}
 	writeJSON(w, status, registered{record.ID, record.BotID, record.Username})

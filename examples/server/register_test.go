@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,19 +17,38 @@ import (
 	"github.com/tgfleet/tgfleet/session/bottest"
 )
 
+// syncLog is a log that is read while others write.
+type syncLog struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *syncLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *syncLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	srv := bottest.New(bottest.Config{})
 	defer srv.Close()
-	var log strings.Builder
+	var log syncLog
 	f, err := newFleet(context.Background(), options{}, session.Config{Transport: srv.Transport()}, session.LimitConfig{ColdStarts: []ratelimit.Limit{}},
 		slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
-	ctx, stop := context.WithCancel(context.Background())
-	stopWeb, err := f.serveWeb(ctx, "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { stopWeb(); stop(); f.close(ctx) }()
+	ctx := context.Background()
+	defer f.close(ctx)
+	require.NoError(t, f.startSource(ctx, options{}))
+	require.NoError(t, f.serveWeb(ctx, "127.0.0.1:0"))
 	_, url, _ := strings.Cut(log.String(), "url=")
-	url = strings.TrimSuffix(strings.TrimSpace(url), "/status") + "/api/bots"
+	url, _, _ = strings.Cut(url, "/status")
+	url += "/api/bots"
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	post := func(body string) (int, string, http.Header) {
 		r, err := client.Post(url, "application/json", strings.NewReader(body))
@@ -63,8 +83,6 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 
 	ann.Write(bot, "hello")
 	assert.Eventually(t, func() bool { return srv.CallCount("sendMessage") == 1 }, 10*time.Second, 5*time.Millisecond)
-	stopWeb()
-	stop()
-	f.loops.Wait()
+	f.close(ctx)
 	assert.NotContains(t, log.String(), bot.Token())
 }

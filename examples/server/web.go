@@ -13,37 +13,37 @@ import (
 	"github.com/tgfleet/tgfleet/ratelimit/httplimit"
 )
 
-// serveWeb serves the status page and the registration of bots, and returns
-// what stops it. The bots that are registered run until ctx ends. A real
-// service asks first who it is that registers.
-func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err error) {
+// serveWeb serves the pages, if an address is given.
+func (f *fleet) serveWeb(ctx context.Context, address string) error {
 	if address == "" {
-		return func() {}, nil
+		return nil
 	}
-	limiter, err := httplimit.New(httplimit.Config{
-		Routes: []httplimit.Route{{Pattern: "POST /api/bots", Limit: ratelimit.Per(5, time.Minute)}},
-		Refuse: func(w http.ResponseWriter, r *http.Request, refusal httplimit.Refusal) {
-			errors.WriteProblem(w, r, &errors.Error{Kind: errors.Throttled, RetryAfter: refusal.RetryAfter})
-		},
-	})
+	handler, err := f.handler()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	at, err := f.serve(ctx, address, handler)
+	if err != nil {
+		return err
+	}
+	f.log.Info("status page", "url", "http://"+at+"/status")
+	return nil
+}
+
+// serve serves a handler until the fleet is closed, and returns where.
+func (f *fleet) serve(ctx context.Context, address string, handler http.Handler) (at string, err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", f.serveStatus)
-	mux.HandleFunc("POST /api/bots", func(w http.ResponseWriter, r *http.Request) { f.serveRegister(ctx, w, r) })
 	var handlers sync.WaitGroup // Close does not wait for them
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	server := &http.Server{
-		Handler: limiter.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			handlers.Add(1)
 			defer handlers.Done()
-			mux.ServeHTTP(w, r)
-		})),
+			handler.ServeHTTP(w, r)
+		}),
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -55,8 +55,7 @@ func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err 
 			f.log.Error("web page", "err", err)
 		}
 	}()
-	f.log.Info("status page", "url", "http://"+listener.Addr().String()+"/status")
-	return func() {
+	f.closes(func(context.Context) error {
 		grace, end := context.WithTimeout(context.Background(), time.Second)
 		defer end()
 		err := server.Shutdown(grace)
@@ -66,7 +65,35 @@ func (f *fleet) serveWeb(ctx context.Context, address string) (stop func(), err 
 		}
 		<-done
 		handlers.Wait()
-	}, nil
+		return nil
+	})
+	return listener.Addr().String(), nil
+}
+
+// handler has the status page, the registration of bots and of their owners, the
+// pages on health, and where Telegram delivers to. A real service asks first who
+// it is that registers.
+func (f *fleet) handler() (http.Handler, error) {
+	limiter, err := httplimit.New(httplimit.Config{
+		Routes: []httplimit.Route{
+			{Pattern: "POST /api/bots", Limit: ratelimit.Per(5, time.Minute)},
+			{Pattern: "POST /api/bots/{id}/verify", Limit: ratelimit.Per(5, time.Minute)},
+		},
+		Refuse: func(w http.ResponseWriter, r *http.Request, refusal httplimit.Refusal) {
+			errors.WriteProblem(w, r, &errors.Error{Kind: errors.Throttled, RetryAfter: refusal.RetryAfter})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", f.serveStatus)
+	mux.HandleFunc("POST /api/bots", f.serveRegister)
+	mux.HandleFunc("POST /api/bots/{id}/verify", f.serveVerify)
+	mux.HandleFunc("GET /api/bots/{id}/verify", f.serveOwner)
+	f.handleHealth(mux)
+	f.handleWebhooks(mux)
+	return limiter.Handler(mux), nil
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -6,9 +6,13 @@ import (
 	"strings"
 )
 
-// Chat names a chat: by its number, or by the lower-case @username of a channel
-// or supergroup. The zero Chat is none. It is comparable; a username and the
-// number of the same chat are two, since only Telegram knows that they are one.
+// Chat names a chat: by its number, or by the @username of a channel or
+// supergroup. The zero Chat is none. It is comparable; a username and the number
+// of the same chat are two, since only Telegram knows that they are one.
+//
+// A [Recorder] counts usernames in lower case, a chat that has both under its
+// number, and what is no username, since it lacks the @ or has other characters
+// than letters, digits and underscores, as no chat.
 type Chat struct {
 	ID       int64
 	Username string
@@ -25,22 +29,54 @@ func (c Chat) String() string {
 	return c.Username
 }
 
-// MarshalText returns what String does.
-func (c Chat) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+// MarshalText returns what String does of the chat as a [Recorder] counts it.
+func (c Chat) MarshalText() ([]byte, error) { return []byte(c.normal().String()), nil }
 
-// UnmarshalText reads what MarshalText returns.
+// UnmarshalText reads what MarshalText returns; any other text is an error.
 func (c *Chat) UnmarshalText(text []byte) error {
 	s := string(text)
-	if s == "" || strings.HasPrefix(s, "@") {
-		*c = Chat{Username: s}
-		return nil
-	}
-	id, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
+	read := chatOf(s)
+	if read.IsZero() && s != "" && s != "0" {
 		return fmt.Errorf("usage: %q is no chat", s)
 	}
-	*c = Chat{ID: id}
+	*c = read
 	return nil
+}
+
+// chatOf returns the chat that a text names, the zero Chat where it names none.
+func chatOf(s string) Chat {
+	if id, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return Chat{ID: id}
+	}
+	return Chat{Username: s}.normal()
+}
+
+// maxUsername is twice what Telegram allows.
+const maxUsername = 1 + 64
+
+// normal returns the one form that a chat has wherever it is counted, hashed
+// and stored.
+func (c Chat) normal() Chat {
+	if c.ID != 0 {
+		return Chat{ID: c.ID}
+	}
+	if len(c.Username) < 2 || len(c.Username) > maxUsername || c.Username[0] != '@' {
+		return Chat{}
+	}
+	upper := false
+	for i := 1; i < len(c.Username); i++ {
+		switch b := c.Username[i]; {
+		case 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '_':
+		case 'A' <= b && b <= 'Z':
+			upper = true
+		default:
+			return Chat{}
+		}
+	}
+	if upper {
+		c.Username = strings.ToLower(c.Username)
+	}
+	return c
 }
 
 // hash is stored, so it must not change.

@@ -2,8 +2,12 @@
 //
 //	recorder, err := usage.New(usage.Config{Store: store})
 //	...
-//	err = recorder.Start(ctx)
-//	defer recorder.Stop(ctx)
+//	err = recorder.Start(context.Background())
+//	...
+//	// When the process is asked to end, with a while of its own to flush:
+//	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+//	defer cancel()
+//	err = recorder.Stop(ctx)
 //
 //	recorder.Observe("customer-7", usage.Call{Method: "sendMessage", Chat: usage.Chat{ID: 42}, Latency: took})
 //	recorder.Update("customer-7", usage.Update{Type: "message", Chat: usage.Chat{ID: 42}})
@@ -14,7 +18,8 @@
 // A [Recorder] counts in memory and adds to a [Store] every 30 s. Each flush has
 // a number, under which the store applies it once: what a replica repeats after
 // a lost answer does not count twice, and replicas add up. A crash loses what
-// was counted since the last flush.
+// was counted since the last flush, and so does the end of Start's context,
+// which is not that which a signal ends.
 //
 // What is kept of an hour is a [Rollup] of bounded size: requests, failures by
 // kind, methods, updates by type, how long calls took, how many chats there

@@ -2,8 +2,11 @@ package usage
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
@@ -79,10 +82,25 @@ func (r *Recorder) flushBatch(ctx context.Context) (done bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if err := r.cfg.Store.Add(ctx, health.Flush{Writer: r.writer, Seq: r.seq}, r.flying); err != nil {
+	err = r.cfg.Store.Add(ctx, health.Flush{Writer: r.writer, Seq: r.seq}, r.flying)
+	switch {
+	case err == nil:
+		r.count.Add(-int64(len(r.flying)))
+	case !errors.Is(err, errors.BadRequest):
 		return false, err
+	case len(r.flying) == 1:
+		// To try it again would keep all others from being saved, for ever.
+		bad := &r.flying[0]
+		r.log.Error("usage dropped: the store refuses it", slog.String("tenant", bad.Tenant), slog.Time("start", bad.Start),
+			slog.Any("err", errors.Classify(err)))
+		r.lost.Add(bad.Requests + bad.Received)
+		r.count.Add(-1)
+	default:
+		// A refused flush was not applied. One roll-up of it is to blame, and
+		// halving finds it.
+		half := len(r.flying) / 2
+		r.waiting = slices.Insert(r.waiting, 0, r.flying[:half:half], r.flying[half:])
 	}
-	r.count.Add(-int64(len(r.flying)))
 	r.flying = nil
 	r.seq++
 	return false, nil

@@ -103,8 +103,8 @@ func parseQuery(r *http.Request) (query, error) {
 
 // span returns the last days of the zone, today included.
 func (q *query) span(now time.Time) (from, to time.Time) {
-	y, m, d := now.In(q.zone).Date()
-	return time.Date(y, m, d-q.days+1, 0, 0, 0, 0, q.zone), time.Date(y, m, d+1, 0, 0, 0, 0, q.zone)
+	today := dateOf(now.In(q.zone))
+	return startOfDay(today.AddDate(0, 0, 1-q.days), q.zone), startOfDay(today.AddDate(0, 0, 1), q.zone)
 }
 
 func (rep *Report) csv() []byte {

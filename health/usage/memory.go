@@ -2,10 +2,12 @@ package usage
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/internal/loop"
 	"github.com/tgfleet/tgfleet/health/internal/once"
@@ -41,11 +43,16 @@ func (s *MemoryStore) Add(ctx context.Context, flush health.Flush, rollups []Rol
 	if err := flush.Check(); err != nil {
 		return err
 	}
+	read := make([]Rollup, len(rollups))
 	for i := range rollups {
 		if err := rollups[i].Check(); err != nil {
 			return err
 		}
+		if err := reread(&rollups[i], &read[i]); err != nil {
+			return &errors.Error{Kind: errors.BadRequest, Op: op, Key: rollups[i].Tenant, Err: err, Delivery: errors.NotDelivered}
+		}
 	}
+	rollups = read
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.writers.Begin(flush.Writer, flush.Seq, time.Now(), health.FlushMemory) {
@@ -53,6 +60,20 @@ func (s *MemoryStore) Add(ctx context.Context, flush health.Flush, rollups []Rol
 			s.add(&rollups[i])
 		}
 	}
+	return nil
+}
+
+// reread writes a roll-up and reads it again, as a database does, so that what
+// can't be read is found in a test and not in production.
+func reread(r, to *Rollup) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, to); err != nil {
+		return err
+	}
+	to.Tenant = r.Tenant // the key, which need not be text
 	return nil
 }
 

@@ -52,12 +52,14 @@ type Config struct {
 	Batch int
 	// MaxRollups bounds how many roll-ups wait while the store fails; there is
 	// one for each tenant and hour. What would need more is not counted: see
-	// [Recorder.Dropped]. 0 means 200,000.
+	// [Recorder.Dropped]. Most take about 2 KB, and one with 64 methods, types
+	// and chats 10 KB. 0 means 50,000: 100 MB as a rule, 500 MB at worst.
 	MaxRollups int
 
 	// Hourly and Daily are how long roll-ups are kept: those of hours are
 	// turned into those of days after the one, which are removed after the
-	// other. 0 means 35 days and 400 days; negative keeps them for ever.
+	// other. 0 means 35 days and 400 days, or as long as Hourly where that is
+	// longer; negative keeps them for ever.
 	Hourly, Daily time.Duration
 	// TidyEvery is the time between two looks for such, give or take a tenth. 0
 	// means 1 h. Replicas may all look.
@@ -138,12 +140,15 @@ func New(cfg Config) (*Recorder, error) {
 	duration("FlushEvery", &cfg.FlushEvery, 30*time.Second)
 	duration("TidyEvery", &cfg.TidyEvery, time.Hour)
 	count("Batch", &cfg.Batch, 500)
-	count("MaxRollups", &cfg.MaxRollups, 200_000)
+	count("MaxRollups", &cfg.MaxRollups, 50_000)
 	if cfg.Hourly == 0 {
 		cfg.Hourly = 35 * Day
 	}
 	if cfg.Daily == 0 {
-		cfg.Daily = 400 * Day
+		cfg.Daily = max(400*Day, cfg.Hourly)
+		if cfg.Hourly < 0 {
+			cfg.Daily = -1
+		}
 	}
 	if cfg.Hourly > 0 && cfg.Hourly < Day {
 		bad = append(bad, errors.New("Hourly is below a day"))
@@ -175,6 +180,7 @@ func (r *Recorder) Observe(tenant string, c Call) {
 		return
 	}
 	poll := len(c.Method) == len(getUpdates) && strings.EqualFold(c.Method, getUpdates)
+	c.Chat = c.Chat.normal()
 	hash := c.Chat.hash()
 	sh, h := r.begin(tenant, c.At)
 	defer sh.mu.Unlock()
@@ -202,6 +208,7 @@ func (r *Recorder) Observe(tenant string, c Call) {
 
 // Update counts an update that was received. It blocks as little as Observe.
 func (r *Recorder) Update(tenant string, u Update) {
+	u.Chat = u.Chat.normal()
 	hash := u.Chat.hash()
 	sh, h := r.begin(tenant, u.At)
 	defer sh.mu.Unlock()
@@ -229,6 +236,10 @@ func (r *Recorder) begin(tenant string, t time.Time) (*shard, *hour) {
 	}
 	sh := r.shard(tenant)
 	sh.mu.Lock()
+	if tenant == "" { // no store takes it
+		r.lost.Add(1)
+		return sh, nil
+	}
 	h := sh.current[tenant]
 	if h == nil || h.at != at {
 		if h = r.open(sh, tenant, h, at); h == nil {
@@ -268,12 +279,13 @@ func (r *Recorder) open(sh *shard, tenant string, current *hour, at int64) *hour
 	return h
 }
 
-// Dropped returns how many calls and updates were not counted since too many
-// roll-ups were waiting for a store that failed.
+// Dropped returns how many calls and updates were not counted: since too many
+// roll-ups were waiting for a store that failed, since no tenant was named, or
+// since the store refused the roll-up for good.
 func (r *Recorder) Dropped() uint64 { return r.lost.Load() }
 
 // Start flushes and tidies up in the background, until [Recorder.Stop] or until
-// ctx ends, which ends it at once. The error, of kind [errors.Closed] or
+// ctx ends, which ends it at once, with nothing flushed. The error, of kind [errors.Closed] or
 // [errors.Exists], says that it was stopped or started before.
 func (r *Recorder) Start(ctx context.Context) error {
 	return r.life.Start(ctx, "usage recorder", func(ctx context.Context, stop <-chan struct{}) (err error) {

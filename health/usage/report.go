@@ -8,6 +8,7 @@ import (
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/internal/loop"
 )
 
 // Report is a tenant's usage between two times. Its JSON has the figures that
@@ -66,7 +67,8 @@ type Totals struct {
 	// Received is how many updates were received.
 	Received uint64 `json:"updates_received"`
 	// Chats is how many different chats there was anything with: exact if no
-	// hour had more than 128, else about 2 % off.
+	// hour, and no day of which the hours are no longer kept, had more than
+	// 128, else about 2 % off.
 	Chats uint64 `json:"unique_chats"`
 }
 
@@ -105,13 +107,11 @@ func NewReporter(store Store, monitor *health.Monitor) *Reporter {
 const (
 	// MaxDays is how long a report may be.
 	MaxDays = 400
-	// reportChats is how many of the most active chats are kept while a report
-	// is made, so that little is lost when hours are joined, and shownChats
-	// how many are in it.
-	reportChats, shownChats = 4096, 10
+	// shownChats is how many of the most active chats are in a report, and
+	// shownHours how many of the hours.
+	shownChats, shownHours = 10, 5
 	// reportExact is up to how many different chats are counted exactly then.
 	reportExact = 1 << 17
-	shownHours  = 5
 )
 
 // Report returns the tenant's usage from the hour that begins at or after from
@@ -139,8 +139,12 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 	from, to = from.In(zone), to.In(zone)
 	rep := &Report{Tenant: tenant, From: from, To: to, Zone: zone.String()}
 	var total Rollup
-	days := make(map[string]*Rollup)
+	chats := topSum{chats: make(map[Chat]ChatCount)}
+	days := daysOf(from, to)
 	for i := range rollups {
+		if ctx.Err() != nil {
+			return nil, loop.Ended("report usage", ctx)
+		}
 		r := &rollups[i]
 		at := r.Start
 		if r.Daily {
@@ -149,16 +153,11 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 		if at.Before(from) || !at.Before(to) {
 			continue
 		}
-		at = at.In(zone)
-		date := at.Format(time.DateOnly)
-		day := days[date]
-		if day == nil {
-			day = &Rollup{}
-			days[date] = day
-		}
-		day.merge(r, reportExact, 0)
-		total.merge(r, reportExact, reportChats)
+		dayAt(days, at).merge(r, reportExact, 0)
+		total.merge(r, reportExact, 0)
+		chats.add(&r.Top)
 		if !r.Daily {
+			at = at.In(zone)
 			h := &rep.Hours[at.Weekday()][at.Hour()]
 			h.Requests += r.Requests
 			h.Received += r.Received
@@ -166,20 +165,15 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 	}
 	rep.Totals = totals(&total)
 	rep.LastActive = total.LastActive
-	for day := from; day.Before(to); day = time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, zone) {
-		date := day.Format(time.DateOnly)
-		figures := DayReport{Date: date}
-		if r := days[date]; r != nil {
-			figures.Totals = totals(r)
-		}
-		rep.Days = append(rep.Days, figures)
+	for i := range days {
+		rep.Days = append(rep.Days, DayReport{Date: days[i].date, Totals: totals(&days[i].Rollup)})
 	}
 	rep.Busiest = busiest(&rep.Hours)
 	rep.Methods, rep.Kinds, rep.Updates = orEmpty(total.Methods), orEmpty(total.Kinds), orEmpty(total.Updates)
 	byCount(rep.Methods, func(m MethodCount) uint64 { return m.Requests }, func(m MethodCount) string { return m.Method })
 	byCount(rep.Kinds, func(k KindCount) uint64 { return k.Count }, func(k KindCount) string { return k.Kind.String() })
 	byCount(rep.Updates, func(u TypeCount) uint64 { return u.Count }, func(u TypeCount) string { return u.Type })
-	rep.Chats = orEmpty(total.Top.Chats(shownChats))
+	rep.Chats = orEmpty(chats.most(shownChats))
 	p.addState(rep)
 	return rep, nil
 }

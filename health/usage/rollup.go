@@ -23,7 +23,8 @@ type Rollup struct {
 	// Daily says that it is a day and not an hour.
 	Daily bool `json:"daily,omitempty"`
 
-	// Requests are all calls that were sent, and Failures those that brought
+	// Requests are all calls that were made, also those that this program then
+	// held back, which Kinds tell apart, and Failures those that brought
 	// an error, whosever it was: by Kinds. Calls that the caller gave up are
 	// not counted.
 	Requests uint64      `json:"requests,omitempty"`

@@ -3,6 +3,7 @@ package usage
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -189,4 +190,20 @@ func TestARollUpIsBoundedWhateverIsCalled(t *testing.T) {
 		n += m.Requests
 	}
 	assert.EqualValues(t, 2*1001, n)
+}
+
+func TestJoiningManyTopsAtOnceIsJoiningOneAfterTheOther(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	sum := topSum{chats: make(map[Chat]ChatCount)}
+	var want Top
+	for range 30 {
+		var top Top
+		for range 500 {
+			c := Chat{ID: 1 + int64(rng.ExpFloat64()*60)}
+			top.add(c, c.hash(), 1, 0)
+		}
+		sum.add(&top)
+		want.merge(&top, 1<<20)
+	}
+	assert.Equal(t, want.Chats(1000), sum.most(1000))
 }

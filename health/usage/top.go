@@ -171,6 +171,37 @@ func (t *Top) set(list []ChatCount, floor uint64) {
 	}
 }
 
+// topSum joins many of them at once: it is what Merge makes of all, but drops
+// none and sorts once.
+type topSum struct {
+	chats map[Chat]ChatCount
+	floor uint64
+}
+
+func (s *topSum) add(t *Top) {
+	for _, c := range t.chats {
+		sum := s.chats[c.Chat]
+		sum.Chat = c.Chat
+		sum.In += c.In
+		sum.Out += c.Out
+		// Where it is not among them it may have had the floor: so each counts
+		// how it differs from that. The sum is right whatever wraps around.
+		sum.Missed += c.Missed - t.floor
+		s.chats[c.Chat] = sum
+	}
+	s.floor += t.floor
+}
+
+// most returns the n most active chats, the most active first.
+func (s *topSum) most(n int) []ChatCount {
+	all := Top{chats: make([]ChatCount, 0, len(s.chats))}
+	for _, c := range s.chats {
+		c.Missed += s.floor
+		all.chats = append(all.chats, c)
+	}
+	return all.Chats(n)
+}
+
 func compareChats(a, b Chat) int {
 	return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Username, b.Username))
 }
@@ -206,10 +237,37 @@ func (t Top) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON returns.
 func (t *Top) UnmarshalJSON(data []byte) error {
-	var read topJSON
+	// The chats are read as texts: what an older version wrote may hold a name
+	// that is none, or one chat in two spellings, and one bad name must not
+	// make all that is stored beside it unreadable.
+	var read struct {
+		Chats []struct {
+			ChatCount
+			Chat string `json:"chat"`
+		} `json:"chats"`
+		Floor uint64 `json:"floor"`
+	}
 	if err := json.Unmarshal(data, &read); err != nil {
 		return err
 	}
-	t.set(read.Chats[:min(len(read.Chats), topMost)], read.Floor)
+	at := make(map[Chat]int, len(read.Chats))
+	list := make([]ChatCount, 0, min(len(read.Chats), topMost))
+	for _, r := range read.Chats {
+		c := r.ChatCount
+		c.Chat = chatOf(r.Chat)
+		if i, seen := at[c.Chat]; seen {
+			list[i].In += c.In
+			list[i].Out += c.Out
+			list[i].Missed += c.Missed
+			continue
+		}
+		if c.Chat.IsZero() || len(list) == topMost {
+			read.Floor = max(read.Floor, c.most())
+			continue
+		}
+		at[c.Chat] = len(list)
+		list = append(list, c)
+	}
+	t.set(list, read.Floor)
 	return nil
 }

@@ -44,7 +44,7 @@ type update struct {
 type updateQueue struct {
 	list    list.List // of *update
 	allowed map[string]bool
-	names   []string // allowed, as they were asked for
+	names   []string // allowed; nil where they are the usual ones (Client.cpp)
 	last    int64
 	lastAt  time.Time
 	soonest time.Time // no update expires before
@@ -97,8 +97,14 @@ func (q *updateQueue) allow(p params) {
 			q.names = append(q.names, kind)
 		}
 	}
-	if len(q.allowed) == 0 { // nothing known was asked for
-		q.allowed = nil
+	// The usual ones are not told, and neither does a bot get others where
+	// nothing known was asked for.
+	all := true
+	for _, kind := range updateKinds() {
+		all = all && q.allowed[kind] == usual(kind)
+	}
+	if all || len(q.allowed) == 0 {
+		q.allowed, q.names = nil, nil
 	}
 }
 

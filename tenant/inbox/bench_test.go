@@ -107,3 +107,25 @@ func BenchmarkFairness(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLeaseAmongReadyTenants takes one update where many tenants have
+// one. It must not cost more where they are more.
+func BenchmarkLeaseAmongReadyTenants(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			m := newMemory(b)
+			for i := range n {
+				put(b, m, message(fmt.Sprint("t", i), 1, 1))
+			}
+			for b.Loop() {
+				leases, err := m.Lease(bg, inbox.Want{Limit: 1, TTL: time.Hour})
+				if err != nil || len(leases) != 1 {
+					b.Fatal(leases, err)
+				}
+				if _, err := m.Settle(bg, []inbox.Settlement{{Lease: leases[0], Verdict: inbox.Return}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -14,9 +14,12 @@ type box struct {
 	ready   list[*chat]
 	waiting int
 	leased  int
+	bytes   int64 // of those
 	seen    seen
-	soonest time.Time // no update that waits expires before; zero where none does
-	dead    []DeadLetter
+	soonest time.Time    // no update that waits expires before; zero where none does
+	dead    []DeadLetter // by ascending ID
+	rotting int64        // bytes of those
+	graveAt int          // its place among the graves, -1 while in none
 
 	turn elem[*box] // in the inbox's ring while a chat is ready
 	all  elem[*box]

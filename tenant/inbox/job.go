@@ -18,8 +18,13 @@ import (
 type job struct {
 	lease  Lease
 	until  time.Time // when the lease expires, as far as is known here
-	cancel context.CancelCauseFunc
-	lost   bool // the lease; nothing is settled. The loop's own
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// The loop's own.
+	lost    bool // the lease; nothing is settled
+	ended   bool // the handler has, as far as the loop knows
+	overdue bool // it was told of as running past its deadline
 
 	// What the handler's goroutine leaves.
 	settlement Settlement
@@ -46,36 +51,44 @@ const crashes = 2
 // that do not count as attempts.
 const worthless = 24 * time.Hour
 
-// run handles a job's update and says what becomes of it.
+// run handles a job's update and says what becomes of it. ctx is that of all
+// handlers. A handler that ends its goroutine ends run too, and then the job
+// is handed back here.
 func (w *Workers) run(ctx context.Context, j *job) {
 	r := result{err: errors.New("the handler ended its goroutine")} // runtime.Goexit leaves it so
+	returned := false
 	defer func() {
+		defer func() {
+			if !returned {
+				w.finish(j)
+			}
+		}()
 		if p := recover(); p != nil {
+			returned = true
 			w.counts.panics.Add(1)
 			r.err = fmt.Errorf("panic: %v", p)
 			// The value of a panic may have a user's text in it.
 			w.log.Error("panic in a handler", slog.Any("update", j.lease.Update), slog.String("type", fmt.Sprintf("%T", p)),
 				slog.String("panic", panicText(p)), slog.String("stack", session.Redact(string(debug.Stack()))))
 		}
-		r.stopped = ctx.Err() != nil
-		j.cancel(nil)
+		// Canceled, and not timed out, is a lease that was lost.
+		r.stopped = ctx.Err() != nil || errors.Is(j.ctx.Err(), context.Canceled)
+		j.cancel()
 		w.judge(j, r)
 		w.counts.running.Add(-1)
-		w.finish(j)
 	}()
 	if j.lease.Attempt > crashes*w.cfg.MaxAttempts {
 		r.err = Permanent(errors.New("earlier attempts ended without a result"))
-		r.called = true
+		r.called, returned = true, true
 		return
 	}
-	deadline, cancel := context.WithTimeout(ctx, w.cfg.HandlerTimeout)
-	defer cancel()
-	r.err = w.pool.Do(deadline, j.lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
+	r.err = w.pool.Do(j.ctx, j.lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
 		r.called = true
 		err := w.handler.HandleUpdate(ctx, t, j.lease.Update)
-		r.ended = ctx.Err() != nil && deadline.Err() == nil
+		r.ended = ctx.Err() != nil && j.ctx.Err() == nil
 		return err
 	})
+	returned = true
 }
 
 // panicText is the text of a panic that the runtime raised, such as an index
@@ -98,10 +111,22 @@ type result struct {
 // judge says what becomes of an update.
 func (w *Workers) judge(j *job, r result) {
 	s := &j.settlement
-	s.Lease, s.Verdict = j.lease, Done
+	*s = Settlement{Lease: j.lease, Verdict: Done}
 	if r.err == nil {
 		return
 	}
+	// Backoff and the error's methods are others' code. An error that is a nil
+	// pointer has the habit.
+	defer func() {
+		if p := recover(); p != nil {
+			w.counts.panics.Add(1)
+			w.log.Error("panic while an error was judged", slog.Any("update", j.lease.Update), slog.String("type", fmt.Sprintf("%T", r.err)))
+			*s = Settlement{Lease: j.lease, Verdict: Retry, After: backoff(j.lease.Attempt), Reason: "an error that panics when it is read"}
+			if j.lease.Attempt >= w.cfg.MaxAttempts {
+				s.Verdict = Bury
+			}
+		}
+	}()
 	kind, after := errors.KindOf(r.err), errors.RetryAfter(r.err)
 	attr := func(more ...any) []any {
 		return append([]any{slog.Any("update", j.lease.Update), slog.Int("attempt", j.lease.Attempt), slog.String("error", kind.String())}, more...)

@@ -22,6 +22,16 @@ func (l *list[T]) pushBack(e *elem[T]) {
 	l.last = e
 }
 
+func (l *list[T]) pushFront(e *elem[T]) {
+	e.in, e.prev, e.next = l, nil, l.first
+	if l.first == nil {
+		l.last = e
+	} else {
+		l.first.prev = e
+	}
+	l.first = e
+}
+
 // leave takes the element out of the list that it is in, if it is in one.
 func (e *elem[T]) leave() {
 	l := e.in

@@ -2,10 +2,13 @@ package inbox
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -19,17 +22,31 @@ type loop struct {
 	ctx   context.Context // the handlers'
 	waker Waker           // nil where the inbox is none
 
-	jobs   map[int64]*job // by the lease's token: run, or are finished and not settled
-	done   []*job         // finished, not settled
-	held   map[string]int // jobs by tenant
+	jobs   map[int64]*job    // by the lease's token: run, or are finished and not settled
+	done   []*job            // finished, not settled
+	batch  []Settlement      // room for theirs
+	chats  map[chatName]*job // those of jobs
+	held   map[string]int    // jobs by tenant
 	paused map[string]time.Time
+	resume time.Time // when the first of those ends, or before; zero where none is
+
+	work chan *job // to the workers that are idle; nil ends one
+	idle atomic.Int64
+
+	ioBase   context.Context // ends when Stop may wait no longer
+	ioEnd    context.CancelFunc
+	ioCtx    context.Context
+	ioCancel context.CancelFunc
+	ioMade   time.Time
 
 	hungry   bool // there may be something to take
+	pressed  bool // tenants that hold some were passed over, for few are free
 	wake     <-chan struct{}
 	pollAt   time.Time
 	tries    []time.Time // when updates that were settled here may be tried again, ascending
 	extendAt time.Time
-	failures int       // of the inbox, in a row
+	failing  string    // what failed last
+	failures int       // of it, in a row
 	retryAt  time.Time // not before, after a failure
 }
 
@@ -37,24 +54,31 @@ type loop struct {
 // cost the leases.
 const ioTimeout = 10 * time.Second
 
+// chatName names a chat of a tenant.
+type chatName struct{ tenant, chat string }
+
 func newLoop(w *Workers, ctx context.Context) *loop {
 	l := &loop{
-		Workers: w, ctx: ctx, jobs: make(map[int64]*job), held: make(map[string]int), paused: make(map[string]time.Time),
-		hungry: true,
+		Workers: w, ctx: ctx, jobs: make(map[int64]*job), chats: make(map[chatName]*job), held: make(map[string]int), paused: make(map[string]time.Time),
+		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
 	}
 	l.waker, _ = w.inbox.(Waker)
+	l.ioBase, l.ioEnd = context.WithCancel(context.WithoutCancel(ctx))
 	return l
 }
 
 func (l *loop) run() {
 	defer close(l.ended)
 	defer l.halt(nil)
+	defer l.bound()()
+	defer func() { l.ioCancel() }()
+	defer close(l.work)
 	now := time.Now()
 	l.pollAt, l.extendAt = now.Add(l.cfg.PollEvery), now.Add(l.cfg.LeaseTTL/3)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	drain, halted := l.drain, l.ctx.Done()
-	draining, giveUp := false, time.Time{}
+	draining := false
 	for {
 		select { // which of the events below is not told by what it left
 		case <-drain:
@@ -62,20 +86,18 @@ func (l *loop) run() {
 		default:
 		}
 		if halted != nil && l.ctx.Err() != nil {
-			draining, halted, giveUp = true, nil, time.Now().Add(give)
+			draining, halted = true, nil
+			l.retryAt = time.Time{} // what is finished is stored now or not at all
 		}
 		l.collect()
-		if now = time.Now(); !now.Before(l.retryAt) {
-			l.settle()
-			l.extend(time.Now())
-			if !draining {
-				l.lease()
-			}
+		l.extend(time.Now())
+		if !time.Now().Before(l.retryAt) && l.settle() && !draining {
+			l.lease()
 		}
-		if draining && len(l.jobs) == 0 || !giveUp.IsZero() && !time.Now().Before(giveUp) {
+		if draining && len(l.jobs) == 0 || l.ioBase.Err() != nil {
 			return
 		}
-		timer.Reset(time.Until(l.next(draining, giveUp)))
+		timer.Reset(time.Until(l.next(draining)))
 		select {
 		case <-l.notify:
 		case <-timer.C:
@@ -83,62 +105,111 @@ func (l *loop) run() {
 			l.hungry, l.wake = true, nil
 		case <-drain:
 		case <-halted:
+		case <-l.ioBase.Done():
 		}
+		runtime.Gosched() // what is about to finish or to come is taken along
+	}
+}
+
+// bound ends the calls of the inbox once the handlers' context has been over
+// for the time that Stop gives, even one that is under way. The function that
+// it returns stops that and waits for it.
+func (l *loop) bound() func() {
+	quit, over := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(l.ctx, func() {
+		defer close(over)
+		timer := time.NewTimer(give)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			l.ioEnd()
+		case <-quit:
+		}
+	})
+	return func() {
+		close(quit)
+		if !stop() {
+			<-over
+		}
+		l.ioEnd()
 	}
 }
 
 // next returns when to look again if nothing happens before.
-func (l *loop) next(draining bool, giveUp time.Time) time.Time {
+func (l *loop) next(draining bool) time.Time {
 	now := time.Now()
-	if now.Before(l.retryAt) {
-		if !giveUp.IsZero() && giveUp.Before(l.retryAt) {
-			return giveUp
-		}
-		return l.retryAt
-	}
-	if len(l.done) > 0 || l.hungry && !draining && l.free() > 0 {
-		return now
-	}
 	at := now.Add(time.Hour)
 	soonest := func(t time.Time) {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
 	}
-	soonest(giveUp)
 	if len(l.jobs) > 0 {
 		soonest(l.extendAt)
 	}
-	if !draining {
+	switch {
+	case now.Before(l.retryAt):
+		soonest(l.retryAt)
+	case len(l.done) > 0 || l.hungry && !draining && l.free() > 0:
+		return now
+	case !draining:
 		soonest(l.pollAt)
 		if len(l.tries) > 0 {
 			soonest(l.tries[0])
 		}
-		for _, t := range l.paused {
-			soonest(t)
-		}
+		soonest(l.resume)
 	}
 	return at
 }
 
+func (l *loop) resumeAt(t time.Time) {
+	if l.resume.IsZero() || t.Before(l.resume) {
+		l.resume = t
+	}
+}
+
 func (l *loop) free() int { return l.cfg.Concurrency - len(l.jobs) }
+
+// reserve is how many places are kept for tenants that hold none, so that not
+// even many tenants whose handlers hang keep the others out.
+func (l *loop) reserve() int { return l.cfg.Concurrency / 4 }
 
 // collect takes over what handlers have finished.
 func (l *loop) collect() {
 	l.mu.Lock()
+	from := len(l.done)
 	l.done = append(l.done, l.finished...)
 	clear(l.finished)
 	l.finished = l.finished[:0]
 	l.mu.Unlock()
+	for _, j := range l.done[from:] {
+		j.ended = true
+		if j.overdue {
+			l.counts.overdue.Add(-1)
+		}
+	}
+}
+
+// watch tells of handlers that run past their deadline, of each once: they keep
+// a place that nobody else can have.
+func (l *loop) watch() {
+	for _, j := range l.jobs {
+		if !j.ended && !j.overdue && j.ctx.Err() == context.DeadlineExceeded {
+			j.overdue = true
+			l.counts.overdue.Add(1)
+			l.log.Warn("handler runs past its deadline", slog.Any("update", j.lease.Update))
+		}
+	}
 }
 
 // settle stores what became of finished jobs. Those whose lease is lost are
-// only forgotten.
-func (l *loop) settle() {
+// only forgotten. It reports false where the inbox failed.
+func (l *loop) settle() bool {
 	if len(l.done) == 0 {
-		return
+		return true
 	}
-	batch := make([]Settlement, 0, len(l.done))
+	batch := l.batch[:0]
+	defer func() { clear(l.batch) }() // keep no updates alive
 	kept := l.done[:0]
 	for _, j := range l.done {
 		if j.lost {
@@ -150,15 +221,13 @@ func (l *loop) settle() {
 		kept = append(kept, j)
 	}
 	clear(l.done[len(kept):])
-	l.done = kept
+	l.done, l.batch = kept, batch
 	if len(batch) == 0 {
-		return
+		return true
 	}
-	ctx, cancel := l.io()
-	defer cancel()
-	held, err := l.inbox.Settle(ctx, batch)
+	held, err := guard("settle updates", len(batch), func() ([]bool, error) { return l.inbox.Settle(l.io(), batch) })
 	if l.failed("settle", err) {
-		return
+		return false
 	}
 	now := time.Now()
 	for i, j := range l.done {
@@ -174,11 +243,15 @@ func (l *loop) settle() {
 		}
 		if j.pause > 0 {
 			l.paused[j.lease.Tenant] = now.Add(j.pause)
+			l.resumeAt(now.Add(j.pause))
 		}
 	}
 	clear(l.done)
 	l.done = l.done[:0]
-	l.hungry = true
+	if l.waker == nil {
+		l.hungry = true // nobody tells that a chat's next is ready
+	}
+	return true
 }
 
 func (l *loop) count(v Verdict, held bool) {
@@ -199,7 +272,16 @@ func (l *loop) count(v Verdict, held bool) {
 
 func (l *loop) remove(j *job) {
 	delete(l.jobs, j.lease.Token)
+	if name := (chatName{j.lease.Tenant, j.lease.Chat}); l.chats[name] == j {
+		delete(l.chats, name)
+	}
 	tenant := j.lease.Tenant
+	if l.pressed {
+		l.hungry = true // there may be more of a tenant that was passed over
+	}
+	if l.held[tenant] == l.cfg.PerTenant {
+		l.hungry = true // there may be more of a tenant that was at its bound
+	}
 	if l.held[tenant]--; l.held[tenant] == 0 {
 		delete(l.held, tenant)
 	}
@@ -215,6 +297,7 @@ func (l *loop) extend(now time.Time) {
 		return
 	}
 	l.extendAt = now.Add(l.cfg.LeaseTTL / 3)
+	l.watch()
 	jobs := make([]*job, 0, len(l.jobs))
 	leases := make([]Lease, 0, len(l.jobs))
 	for _, j := range l.jobs {
@@ -226,10 +309,12 @@ func (l *loop) extend(now time.Time) {
 	if len(jobs) == 0 {
 		return
 	}
-	ctx, cancel := l.io()
-	defer cancel()
-	held, err := l.inbox.Extend(ctx, leases, l.cfg.LeaseTTL)
-	failed := l.failed("extend leases", err)
+	held, err := guard("extend leases", len(leases), func() ([]bool, error) { return l.inbox.Extend(l.io(), leases, l.cfg.LeaseTTL) })
+	failed := err != nil
+	if failed {
+		l.log.Error("inbox failed", slog.String("doing", "extend leases"), slog.String("error", errors.KindOf(err).String()))
+		l.extendAt = time.Now().Add(l.cfg.LeaseTTL / 10)
+	}
 	for i, j := range jobs {
 		switch {
 		case !failed && held[i]:
@@ -239,7 +324,7 @@ func (l *loop) extend(now time.Time) {
 			if !j.lost {
 				j.lost = true
 				l.log.Warn("lease lost while its update was handled", slog.Any("update", j.lease.Update))
-				j.cancel(errLost)
+				j.cancel()
 			}
 		}
 	}
@@ -251,15 +336,21 @@ func (l *loop) lease() {
 	if !now.Before(l.pollAt) {
 		l.hungry = true
 		l.pollAt = now.Add(l.cfg.PollEvery)
+		l.trim()
 	}
 	for len(l.tries) > 0 && !now.Before(l.tries[0]) {
 		l.tries = slices.Delete(l.tries, 0, 1)
 		l.hungry = true
 	}
-	for tenant, until := range l.paused {
-		if !now.Before(until) {
-			delete(l.paused, tenant)
-			l.hungry = true
+	if !l.resume.IsZero() && !now.Before(l.resume) { // it looks at every one
+		l.resume = time.Time{}
+		for tenant, until := range l.paused {
+			if !now.Before(until) {
+				delete(l.paused, tenant)
+				l.hungry = true
+			} else {
+				l.resumeAt(until)
+			}
 		}
 	}
 	for l.hungry && l.free() > 0 && l.ctx.Err() == nil {
@@ -267,6 +358,12 @@ func (l *loop) lease() {
 			l.wake = l.waker.Wake() // before looking, so that nothing is missed
 		}
 		want := Want{Limit: l.free(), TTL: l.cfg.LeaseTTL, PerTenant: l.cfg.PerTenant, Held: l.held}
+		l.pressed = want.Limit <= l.reserve()
+		if l.pressed {
+			want.PerTenant = 1
+		} else {
+			want.Limit -= l.reserve()
+		}
 		if len(l.paused) > 0 {
 			want.Held = maps.Clone(l.held)
 			for tenant := range l.paused {
@@ -274,9 +371,7 @@ func (l *loop) lease() {
 			}
 		}
 		asked := time.Now()
-		ctx, cancel := l.io()
-		leases, err := l.inbox.Lease(ctx, want)
-		cancel()
+		leases, err := guard("lease updates", -1, func() ([]Lease, error) { return l.inbox.Lease(l.io(), want) })
 		if l.failed("lease", err) {
 			return
 		}
@@ -288,33 +383,98 @@ func (l *loop) lease() {
 }
 
 func (l *loop) begin(lease Lease, until time.Time) {
-	ctx, cancel := context.WithCancelCause(l.ctx)
-	j := &job{lease: lease, until: until, cancel: cancel}
+	name := chatName{lease.Tenant, lease.Chat}
+	if running := l.chats[name]; running != nil && !running.ended {
+		// The lease of that one has lapsed, and its handler takes no notice.
+		j := &job{lease: lease, until: until, cancel: func() {}, ended: true}
+		j.settlement = Settlement{Lease: lease, Verdict: Return, After: pauseShort}
+		l.jobs[lease.Token] = j
+		l.held[lease.Tenant]++
+		l.done = append(l.done, j)
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.HandlerTimeout)
+	j := &job{lease: lease, until: until, ctx: ctx, cancel: cancel}
 	l.jobs[lease.Token] = j
+	l.chats[name] = j
 	l.held[lease.Tenant]++
 	l.counts.running.Add(1)
-	go l.Workers.run(ctx, j)
+	if l.idle.Load() > 0 {
+		l.idle.Add(-1) // nobody else takes from it
+		l.work <- j
+		return
+	}
+	go l.worker(j)
 }
 
-// io is the context of a call of the inbox. It outlives the handlers', whose
-// results are still to be stored.
-func (l *loop) io() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(l.ctx), ioTimeout)
+// worker runs a job and then others, since a goroutine that has run one has
+// the stack for the next.
+func (l *loop) worker(j *job) {
+	for j != nil {
+		l.Workers.run(l.ctx, j)
+		l.idle.Add(1) // before the loop can look for a worker
+		l.finish(j)
+		j = <-l.work
+	}
 }
 
-// failed notes how a call of the inbox went, and slows down after failures.
+// trim ends half of the workers that are idle while nothing is to do.
+func (l *loop) trim() {
+	if len(l.jobs) > 0 {
+		return
+	}
+	for range (l.idle.Load() + 1) / 2 {
+		l.idle.Add(-1)
+		l.work <- nil
+	}
+}
+
+// guard calls the inbox, and makes a panic in it, or an answer of another
+// length than n, an error, so that one that is broken stops no process. n of -1
+// is any length.
+func guard[T any](doing string, n int, f func() ([]T, error)) (answer []T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fail(doing, "", errors.Internal, fmt.Errorf("panic of type %T in the inbox", p))
+		}
+	}()
+	answer, err = f()
+	if err == nil && n >= 0 && len(answer) != n {
+		err = fail(doing, "", errors.Internal, errors.New("the inbox answered for another number of updates"))
+	}
+	return answer, err
+}
+
+// io is the context of calls of the inbox, which have ioTimeout, or a tenth
+// less: making one for each would cost more than many a call. It outlives the
+// handlers', whose results are still to be stored.
+func (l *loop) io() context.Context {
+	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > ioTimeout/10 {
+		l.ioCancel()
+		l.ioCtx, l.ioCancel = context.WithTimeout(l.ioBase, ioTimeout)
+		l.ioMade = now
+	}
+	return l.ioCtx
+}
+
+// failed notes how Settle or Lease went, and slows both down after failures,
+// until what failed works again: that the other does says nothing.
 func (l *loop) failed(what string, err error) bool {
 	if err == nil {
-		if l.failures > 0 {
+		if l.failures > 0 && l.failing == what {
 			l.log.Info("inbox works again", slog.Int("failures", l.failures))
+			l.failures, l.retryAt = 0, time.Time{}
 		}
-		l.failures, l.retryAt = 0, time.Time{}
 		return false
 	}
 	if l.failures++; l.failures == 1 {
 		l.log.Error("inbox failed", slog.String("doing", what), slog.String("error", errors.KindOf(err).String()))
 	}
+	l.failing = what
 	d := min(50*time.Millisecond<<min(l.failures-1, 7), 5*time.Second)
+	if l.ctx.Err() != nil {
+		d = min(d, 200*time.Millisecond) // little time is left
+	}
 	l.retryAt = time.Now().Add(d + rand.N(d/2+1))
 	return true
 }

@@ -19,9 +19,20 @@ type MemoryConfig struct {
 	// MaxBytes bounds the size of all updates that wait or are leased, as
 	// Telegram sent them. 0 means 256 MiB.
 	MaxBytes int64
-	// MaxDead and MaxDeadPerTenant bound the dead letters. Past one, the
-	// tenant's oldest makes room. 0 means 20,000 and 1000.
+	// MaxBytesPerTenant bounds the same of one tenant; what is larger alone
+	// is taken where the tenant has nothing else. 0 means an eighth of
+	// MaxBytes.
+	//
+	// The last sixteenth of MaxUpdates and of MaxBytes is kept for tenants
+	// that have less than their share, which is that of all divided by those
+	// that have something.
+	MaxBytesPerTenant int64
+	// MaxDead and MaxDeadPerTenant bound the dead letters, of all tenants and
+	// of one, and MaxDeadBytes their size in all. Past MaxDeadPerTenant the
+	// tenant's oldest makes room, past the others the oldest of the tenant that
+	// has most. 0 means 20,000, 1000 and a quarter of MaxBytes.
 	MaxDead, MaxDeadPerTenant int
+	MaxDeadBytes              int64
 	// RetryAfter is what those are told who are refused. 0 means 5 s.
 	RetryAfter time.Duration
 	// Remember is for how long at least the id of an update is remembered,
@@ -46,7 +57,8 @@ type Memory struct {
 	token  int64
 	count  int // that wait or are leased
 	bytes  int64
-	dead   int
+	busy   int // tenants that any of those are of
+	graves graves
 	wake   chan struct{} // nil while nobody has asked
 	stats  MemoryStats
 }
@@ -80,12 +92,17 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	count("MaxPerTenant", &cfg.MaxPerTenant, 20_000)
 	count("MaxDead", &cfg.MaxDead, 20_000)
 	count("MaxDeadPerTenant", &cfg.MaxDeadPerTenant, 1000)
-	if cfg.MaxBytes < 0 {
-		bad = append(bad, errors.New("MaxBytes is negative"))
+	size := func(name string, value *int64, zero int64) {
+		if *value < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", name))
+		}
+		if *value == 0 {
+			*value = zero
+		}
 	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = 256 << 20
-	}
+	size("MaxBytes", &cfg.MaxBytes, 256<<20)
+	size("MaxBytesPerTenant", &cfg.MaxBytesPerTenant, max(cfg.MaxBytes/8, 1))
+	size("MaxDeadBytes", &cfg.MaxDeadBytes, max(cfg.MaxBytes/4, 1))
 	if cfg.RetryAfter < 0 {
 		bad = append(bad, errors.New("RetryAfter is negative"))
 	}
@@ -101,7 +118,9 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	if len(bad) > 0 {
 		return nil, fail("configure inbox", "", errors.Internal, errors.Join(bad...))
 	}
-	return &Memory{cfg: cfg, boxes: make(map[string]*box)}, nil
+	return &Memory{
+		cfg: cfg, boxes: make(map[string]*box), graves: graves{maxCount: cfg.MaxDead, maxBytes: cfg.MaxDeadBytes},
+	}, nil
 }
 
 var (
@@ -156,10 +175,20 @@ func (m *Memory) Put(ctx context.Context, batch []Update) ([]Outcome, error) {
 
 // room reports that there is no room for an update.
 func (m *Memory) room(b *box, u *Update, now time.Time) error {
-	full := func() bool { return m.count >= m.cfg.MaxUpdates || m.bytes+int64(len(u.Raw)) > m.cfg.MaxBytes }
-	if b != nil && b.waiting+b.leased >= m.cfg.MaxPerTenant {
+	size := int64(len(u.Raw))
+	full := func() bool {
+		spareCount, spareBytes := m.cfg.MaxUpdates/16, m.cfg.MaxBytes/16
+		if b == nil || b.waiting+b.leased < m.cfg.MaxUpdates/max(m.busy, 1) && b.bytes < m.cfg.MaxBytes/int64(max(m.busy, 1)) {
+			spareCount, spareBytes = 0, 0
+		}
+		return m.count >= m.cfg.MaxUpdates-spareCount || m.bytes+size > m.cfg.MaxBytes-spareBytes
+	}
+	own := func() bool {
+		return b != nil && (b.waiting+b.leased >= m.cfg.MaxPerTenant || b.bytes > 0 && b.bytes+size > m.cfg.MaxBytesPerTenant)
+	}
+	if own() {
 		m.expire(b, now)
-		if b.waiting+b.leased >= m.cfg.MaxPerTenant {
+		if own() {
 			return Full(u.Tenant, errors.ScopeTenant, m.cfg.RetryAfter)
 		}
 	}
@@ -179,7 +208,7 @@ func (m *Memory) room(b *box, u *Update, now time.Time) error {
 
 func (m *Memory) put(b *box, u *Update, now time.Time) {
 	if b == nil {
-		b = &box{id: u.Tenant, chats: make(map[string]*chat)}
+		b = &box{id: u.Tenant, chats: make(map[string]*chat), graveAt: -1}
 		b.turn.of, b.all.of = b, b
 		m.boxes[u.Tenant] = b
 		m.all.pushBack(&b.all)
@@ -203,7 +232,11 @@ func (m *Memory) insert(b *box, i *item) {
 		b.soonest = i.ExpiresAt
 	}
 	c.add(i)
+	if b.waiting+b.leased == 0 {
+		m.busy++
+	}
 	b.waiting++
+	b.bytes += int64(len(i.Raw))
 	m.count++
 	m.bytes += int64(len(i.Raw))
 	m.settled(c)
@@ -234,8 +267,12 @@ func (m *Memory) settled(c *chat) {
 	}
 }
 
-// gone counts an item out.
-func (m *Memory) gone(i *item) {
+// gone counts an item out that its box does not count any more.
+func (m *Memory) gone(b *box, i *item) {
+	if b.waiting+b.leased == 0 {
+		m.busy--
+	}
+	b.bytes -= int64(len(i.Raw))
 	m.count--
 	m.bytes -= int64(len(i.Raw))
 }
@@ -295,7 +332,7 @@ func (m *Memory) expire(b *box, now time.Time) {
 // drop counts an expired item out.
 func (m *Memory) drop(b *box, i *item) {
 	b.waiting--
-	m.gone(i)
+	m.gone(b, i)
 	m.stats.Expired++
 }
 

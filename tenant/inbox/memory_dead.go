@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"slices"
 	"time"
@@ -9,30 +10,102 @@ import (
 
 func byID(d DeadLetter, id int64) int { return cmp.Compare(d.ID, id) }
 
-// bury keeps a dead letter. Where there is no room the tenant's oldest goes;
-// a tenant that has none gets no place.
-func (m *Memory) bury(b *box, d DeadLetter) {
-	if len(b.dead) >= m.cfg.MaxDeadPerTenant || m.dead >= m.cfg.MaxDead {
-		m.stats.DeadDropped++
-		if len(b.dead) == 0 {
-			return
-		}
-		oldest := 0
-		for i := range b.dead {
-			if b.dead[i].DiedAt.Before(b.dead[oldest].DiedAt) {
-				oldest = i
-			}
-		}
-		b.dead = slices.Delete(b.dead, oldest, oldest+1)
-		m.dead--
-	}
-	at, found := slices.BinarySearchFunc(b.dead, d.ID, byID)
-	if found { // ids were started anew since
-		b.dead[at] = d
-		return
-	}
+// weight is the size of a dead letter.
+func (d *DeadLetter) weight() int64 { return int64(len(d.Raw) + len(d.Reason)) }
+
+// graves are the tenants that have dead letters, the one that has most first.
+// It is a heap for container/heap.
+type graves struct {
+	boxes []*box
+	count int
+	bytes int64
+	// What count and bytes are bounded by.
+	maxCount int
+	maxBytes int64
+}
+
+// share is the part of what there is room for that a tenant's letters take, by
+// number or by size.
+func (g *graves) share(b *box) float64 {
+	return max(float64(len(b.dead))/float64(g.maxCount), float64(b.rotting)/float64(g.maxBytes))
+}
+
+func (g *graves) Len() int           { return len(g.boxes) }
+func (g *graves) Less(i, j int) bool { return g.share(g.boxes[i]) > g.share(g.boxes[j]) }
+func (g *graves) Swap(i, j int) {
+	g.boxes[i], g.boxes[j] = g.boxes[j], g.boxes[i]
+	g.boxes[i].graveAt, g.boxes[j].graveAt = i, j
+}
+
+func (g *graves) Push(x any) {
+	b := x.(*box)
+	b.graveAt = len(g.boxes)
+	g.boxes = append(g.boxes, b)
+}
+
+func (g *graves) Pop() any {
+	last := len(g.boxes) - 1
+	b := g.boxes[last]
+	g.boxes[last] = nil
+	g.boxes = g.boxes[:last]
+	b.graveAt = -1
+	return b
+}
+
+// add puts a letter at its place among its tenant's.
+func (g *graves) add(b *box, at int, d DeadLetter) {
 	b.dead = slices.Insert(b.dead, at, d)
-	m.dead++
+	g.change(b, 1, d.weight())
+}
+
+// remove takes the letter at a place out of its tenant's.
+func (g *graves) remove(b *box, at int) DeadLetter {
+	d := b.dead[at]
+	b.dead = slices.Delete(b.dead, at, at+1)
+	g.change(b, -1, -d.weight())
+	return d
+}
+
+func (g *graves) change(b *box, count int, bytes int64) {
+	g.count += count
+	g.bytes += bytes
+	b.rotting += bytes
+	switch {
+	case len(b.dead) == 0 && b.graveAt >= 0:
+		heap.Remove(g, b.graveAt)
+	case b.graveAt >= 0:
+		heap.Fix(g, b.graveAt)
+	case len(b.dead) > 0:
+		heap.Push(g, b)
+	}
+}
+
+// bury keeps a dead letter. Where there is no room older ones go, and never
+// the new one: its tenant's oldest, or that of the tenant that has most.
+func (m *Memory) bury(b *box, d DeadLetter) {
+	if at, found := slices.BinarySearchFunc(b.dead, d.ID, byID); found { // ids were started anew since
+		m.graves.remove(b, at)
+	}
+	for len(b.dead) >= m.cfg.MaxDeadPerTenant {
+		m.evict(b)
+	}
+	for g := &m.graves; g.count > 0 && (g.count >= g.maxCount || g.bytes+d.weight() > g.maxBytes); {
+		m.evict(g.boxes[0])
+	}
+	at, _ := slices.BinarySearchFunc(b.dead, d.ID, byID)
+	m.graves.add(b, at, d)
+}
+
+// evict drops a tenant's oldest dead letter.
+func (m *Memory) evict(b *box) {
+	oldest := 0
+	for i := range b.dead {
+		if b.dead[i].DiedAt.Before(b.dead[oldest].DiedAt) {
+			oldest = i
+		}
+	}
+	m.graves.remove(b, oldest)
+	m.stats.DeadDropped++
 }
 
 // Dead implements [Inbox].
@@ -101,11 +174,8 @@ func (m *Memory) exhume(refs []Ref, then func(*box, DeadLetter)) (n int) {
 		if !found {
 			continue
 		}
-		d := b.dead[at]
-		b.dead = slices.Delete(b.dead, at, at+1)
-		m.dead--
 		n++
-		then(b, d)
+		then(b, m.graves.remove(b, at))
 	}
 	return n
 }
@@ -164,13 +234,17 @@ func (m *Memory) Forget(ctx context.Context, tenant string) error {
 	for _, c := range b.chats {
 		m.timers.remove(c)
 		if c.out != nil {
-			m.gone(c.out)
+			b.leased--
+			m.gone(b, c.out)
 		}
 		for _, i := range c.queue {
-			m.gone(i)
+			b.waiting--
+			m.gone(b, i)
 		}
 	}
-	m.dead -= len(b.dead)
+	for len(b.dead) > 0 {
+		m.graves.remove(b, len(b.dead)-1)
+	}
 	b.turn.leave()
 	b.all.leave()
 	delete(m.boxes, tenant)

@@ -48,16 +48,12 @@ func (m *Memory) Lease(ctx context.Context, want Want) ([]Lease, error) {
 		}
 		m.settled(c) // to the end of the ring, if it has more
 	}
-	// Those that were passed over come first the next time.
-	for m.ring.first != nil {
-		b := m.ring.first.of
+	// Those that were passed over come first the next time. They are few: a
+	// worker has no more tenants at their bound than it has handlers.
+	for passed.last != nil {
+		b := passed.last.of
 		b.turn.leave()
-		passed.pushBack(&b.turn)
-	}
-	for passed.first != nil {
-		b := passed.first.of
-		b.turn.leave()
-		m.ring.pushBack(&b.turn)
+		m.ring.pushFront(&b.turn)
 	}
 	return leases, nil
 }
@@ -158,7 +154,7 @@ func (m *Memory) settle(c *chat, s *Settlement, now time.Time) {
 	default:
 		c.out = nil
 		c.box.leased--
-		m.gone(i)
+		m.gone(c.box, i)
 		if s.Verdict == Bury {
 			m.bury(c.box, DeadLetter{Update: i.Update, Reason: s.Reason, DiedAt: now})
 		}

@@ -149,14 +149,19 @@ func (s *scanner) text() (escaped, ok bool) {
 	if !s.next('"') {
 		return false, false
 	}
-	for i := s.at; i < len(s.data); i++ {
-		switch c := s.data[i]; {
-		case c == '"':
+	data := s.data
+	for i := s.at; ; i++ {
+		for i < len(data) && plain[data[i]] {
+			i++
+		}
+		if i == len(data) {
+			return false, false
+		}
+		switch data[i] {
+		case '"':
 			s.at = i + 1
 			return escaped, true
-		case c < ' ':
-			return false, false
-		case c == '\\':
+		case '\\':
 			escaped = true
 			if i++; i == len(s.data) {
 				return false, false
@@ -176,10 +181,19 @@ func (s *scanner) text() (escaped, ok bool) {
 			default:
 				return false, false
 			}
+		default: // a control character
+			return false, false
 		}
 	}
-	return false, false
 }
+
+// plain are the bytes that stand for themselves in a string.
+var plain = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= ' ' && c != '"' && c != '\\'
+	}
+	return t
+}()
 
 func (s *scanner) digits() bool {
 	start := s.at

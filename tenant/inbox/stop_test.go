@@ -2,6 +2,8 @@ package inbox_test
 
 import (
 	"context"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -125,6 +127,7 @@ func TestTheEndOfStartsContextEndsTheWork(t *testing.T) {
 type faulty struct {
 	inbox.Inbox
 	broken   atomic.Bool
+	stuck    atomic.Bool // Settle fails
 	loses    atomic.Bool // Extend answers that leases are lost
 	leases   atomic.Int64
 	failures atomic.Int64
@@ -149,6 +152,10 @@ func (f *faulty) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 }
 
 func (f *faulty) Settle(ctx context.Context, s []inbox.Settlement) ([]bool, error) {
+	if f.stuck.Load() {
+		f.failures.Add(1)
+		return nil, errBroken
+	}
 	if err := f.fails(); err != nil {
 		return nil, err
 	}
@@ -187,6 +194,29 @@ func TestABrokenInboxIsAskedEverMoreRarelyAndNothingIsLost(t *testing.T) {
 	})
 }
 
+// Settle alone fails: no busy loop, and the leases are kept meanwhile.
+func TestAnInboxThatTakesNoSettlementIsNotAskedAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &faulty{Inbox: newMemory(t)}
+		f.stuck.Store(true)
+		var h handled
+		for range 2 {
+			work(t, f, poolFunc(nil), inbox.WorkersConfig{LeaseTTL: 3 * time.Second}, func(_ context.Context, _ *tenant.Tenant, u inbox.Update) error {
+				h.add(u)
+				return nil
+			})
+		}
+		put(t, f, message("a", 1, 1), message("a", 1, 2), message("b", 1, 1))
+		pass(10 * time.Minute)
+		assert.Less(t, f.failures.Load(), int64(2*(600/5+20)))
+		assert.ElementsMatch(t, []int64{1, 1}, h.ids(), "what is not settled is neither lost nor done twice")
+		f.stuck.Store(false)
+		pass(10 * time.Second)
+		assert.ElementsMatch(t, []int64{1, 1, 2}, h.ids())
+		isEmpty(t, f)
+	})
+}
+
 func TestAHandlerWhoseLeaseIsLostIsToldToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, way := range []string{"the inbox says so", "the inbox can't be reached"} {
@@ -206,7 +236,7 @@ func TestAHandlerWhoseLeaseIsLostIsToldToEnd(t *testing.T) {
 			f.loses.Store(way == "the inbox says so")
 			f.broken.Store(way != "the inbox says so")
 			pass(time.Minute)
-			assert.EqualError(t, cause, "the update's lease was lost", way)
+			assert.Equal(t, context.Canceled, cause, way)
 			assert.LessOrEqual(t, took, 42*time.Second, way)
 			f.broken.Store(false)
 			ctx, cancel := context.WithTimeout(bg, time.Second)
@@ -224,6 +254,35 @@ func TestIdleWorkersHardlyAsk(t *testing.T) {
 		work(t, f, poolFunc(nil), inbox.WorkersConfig{}, func(context.Context, *tenant.Tenant, inbox.Update) error { return nil })
 		pass(time.Hour)
 		assert.InDelta(t, 3600, f.leases.Load(), 10)
+	})
+}
+
+// workers counts the goroutines that run handlers or wait to.
+func workers() int {
+	stacks := make([]byte, 1<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "inbox.(*loop).worker(")
+}
+
+func TestWorkersThatAreIdleGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		work(t, m, poolFunc(nil), inbox.WorkersConfig{PerTenant: 100}, func(context.Context, *tenant.Tenant, inbox.Update) error {
+			time.Sleep(time.Second)
+			return nil
+		})
+		for id := int64(1); id <= 300; id++ {
+			put(t, m, message("a", id, id))
+		}
+		pass(500 * time.Millisecond)
+		assert.Equal(t, 100, workers(), "one for each update")
+		pass(2 * time.Second)
+		assert.Equal(t, 100, workers(), "the same ones")
+		pass(time.Minute)
+		assert.Zero(t, workers())
+		isEmpty(t, m)
+		put(t, m, message("a", 1, 1000))
+		pass(2 * time.Second)
+		isEmpty(t, m)
 	})
 }
 

@@ -26,7 +26,9 @@ type Pool interface {
 type WorkersConfig struct {
 	// Concurrency bounds how many handlers run at one time, and PerTenant how
 	// many of them for one tenant, so that a slow or flooded bot holds up
-	// nobody else's. 0 means 256 and 16.
+	// nobody else's. The last quarter of the places goes to tenants that have
+	// none yet, so a dozen of slow bots hold up nobody either. 0 means 256 and
+	// 16.
 	Concurrency, PerTenant int
 	// HandlerTimeout is each handler's deadline, opening the bot included. 0
 	// means 30 s.
@@ -123,14 +125,16 @@ type Workers struct {
 }
 
 type workersCounts struct {
-	running                                          atomic.Int64
+	running, overdue                                 atomic.Int64
 	handled, retried, returned, buried, lost, panics atomic.Uint64
 }
 
 // WorkersStats are the figures of [Workers].
 type WorkersStats struct {
-	// Running counts handlers, now.
+	// Running counts handlers, now, and Overdue those of them that were seen,
+	// by a look every third of a LeaseTTL, to run past their deadline.
 	Running int `json:"running"`
+	Overdue int `json:"overdue"`
 	// Handled counts updates that are done, Retried failures that are tried
 	// again, Returned attempts that did not count, Buried those that became
 	// dead letters, Lost those whose lease was lost while they were handled,
@@ -217,12 +221,9 @@ func (w *Workers) Stop(ctx context.Context) error {
 func (w *Workers) Stats() WorkersStats {
 	c := &w.counts
 	return WorkersStats{
-		Running: int(c.running.Load()), Handled: c.handled.Load(), Retried: c.retried.Load(),
+		Running: int(c.running.Load()), Overdue: int(c.overdue.Load()), Handled: c.handled.Load(), Retried: c.retried.Load(),
 		Returned: c.returned.Load(), Buried: c.buried.Load(), Lost: c.lost.Load(), Panics: c.panics.Load(),
 	}
 }
 
-var (
-	errStopped = errors.New("the service is stopping")
-	errLost    = errors.New("the update's lease was lost")
-)
+var errStopped = errors.New("the service is stopping")

@@ -344,6 +344,32 @@ func TestAPanicAndAGoexitAreFailedAttempts(t *testing.T) {
 	})
 }
 
+type nilError struct{ text string }
+
+func (e *nilError) Error() string { return e.text }
+
+func TestAnErrorOrABackoffThatPanicsHarmsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		var h handled
+		w := work(t, m, poolFunc(nil), inbox.WorkersConfig{MaxAttempts: 2, Backoff: func(int) time.Duration { panic("boom") }}, func(_ context.Context, _ *tenant.Tenant, u inbox.Update) error {
+			h.add(u)
+			switch u.ID {
+			case 1:
+				var none *nilError
+				return none
+			case 2:
+				return errors.New("no")
+			}
+			return nil
+		})
+		put(t, m, message("a", 1, 1), message("a", 1, 2), message("a", 1, 3))
+		pass(time.Minute)
+		assert.Equal(t, []int64{1, 1, 2, 2, 3}, h.ids())
+		assert.Equal(t, uint64(2), w.Stats().Buried)
+	})
+}
+
 func TestAHandlerHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)

@@ -5,6 +5,8 @@
 //	db, err := pgstore.Open(ctx, "postgres://fleet@db/fleet", pgstore.Config{Keys: keys})
 //	defer db.Close()
 //	pool, err := tenant.NewPool(s, db.Tenants(), tenant.PoolConfig{})
+//	monitor, err := health.New(health.Config{Store: db.Health()})
+//	recorder, err := usage.New(usage.Config{Store: db.Usage()})
 //
 // [New] takes a pgxpool.Pool that the service has already. Everything is in a
 // schema of its own, "tgfleet" or as [Config] says, which Open and New create
@@ -14,7 +16,7 @@
 // # The decision to make
 //
 // Whether several machines run the fleet; for one, package sqlitestore needs no
-// server. PostgreSQL 13 and later will do.
+// server. It is tested with PostgreSQL 15, and uses nothing newer than 11.
 //
 // # Received updates
 //
@@ -35,8 +37,9 @@
 //
 // # What it does not do
 //
-// It does not repeat a change whose connection broke: that may have been made.
-// Reads are repeated. It does not prune the log of changes: DELETE FROM
-// tgfleet.log WHERE time < ... does. Entries of changes that were made at the
+// It does not repeat a change of a tenant whose connection broke: that may have
+// been made. Reads are repeated, and so are flushes of health and usage, which
+// count once. It does not prune the log of changes: DELETE FROM tgfleet.log
+// WHERE time < ... does. Usage is pruned by its recorder. Entries of changes that were made at the
 // same moment may become visible in another order than that of their Seq.
 package pgstore

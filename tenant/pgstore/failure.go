@@ -55,7 +55,8 @@ func kindOf(e *pgconn.PgError) errors.Kind {
 		}
 	case "57014": // query_canceled: the server's statement_timeout, since ctx has not ended
 		return errors.Timeout
-	case "25006", "55P03": // read_only_sql_transaction (a standby), lock_not_available
+	case "25006", "55P03", // read_only_sql_transaction (a standby), lock_not_available
+		"25P03", "25P04": // idle_in_transaction_session_timeout, transaction_timeout
 		return errors.StoreUnavailable
 	}
 	switch e.Code[:min(2, len(e.Code))] {
@@ -78,17 +79,37 @@ const readTries = 4
 func (db *DB) read(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
-		if err == nil || try == readTries || ctx.Err() != nil || !broken(err) && !shutdown(err) {
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case rolledBack(err) && try < rollbackTries:
+		case try >= readTries || !broken(err) && !shutdown(err):
 			return err
 		}
 	}
 }
 
-// change makes a change, and repeats it where it certainly never left.
+// rollbackTries bounds how often is tried again what the server rolled back.
+const rollbackTries = 20
+
+// rolledBack reports a serialization failure or a deadlock. The former only
+// comes where the pool's sessions have another isolation level than READ
+// COMMITTED by default.
+func rolledBack(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == "40001" || e.Code == "40P01")
+}
+
+// change makes a change, and repeats it where it certainly never left or was
+// rolled back.
 func (db *DB) change(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
-		if err == nil || try == readTries || ctx.Err() != nil || !pgconn.SafeToRetry(err) {
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case rolledBack(err) && try < rollbackTries:
+		case try >= readTries || !pgconn.SafeToRetry(err):
 			return err
 		}
 	}
@@ -97,5 +118,11 @@ func (db *DB) change(ctx context.Context, f func() error) error {
 // shutdown reports that the server ended the connection.
 func shutdown(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "57P01" || e.Code == "57P02" || e.Code == "57P03")
+	switch {
+	case !ok:
+		return false
+	case e.Code == "57P01", e.Code == "57P02", e.Code == "57P03", e.Code == "25P03":
+		return true
+	}
+	return false
 }

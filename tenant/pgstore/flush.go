@@ -58,11 +58,22 @@ const idleLimit = 30 * time.Second
 var errContended = errors.New("others write the same rows")
 
 // transactTries bounds how often a transaction is begun anew. Each time the rows
-// are there that the others have made, so that the second time will do unless
-// they are deleted meanwhile.
-const transactTries = 10
+// are there that the others have made, so that the second or third time will do
+// unless somebody goes on removing them.
+const transactTries = 100
 
 // transact runs f in a transaction, and again where others came between.
+//
+// So that no two wait for each other, each f does this in this order:
+//
+//  1. it locks the rows that there are, hours before days and otherwise by key,
+//     or those of them that are free;
+//  2. it makes the rows that there are not, by key;
+//  3. it updates and removes rows that it has locked.
+//
+// Who makes a row waits for whoever is making, updating or removing it, but not
+// for who has it locked. So each waits only for such as are further in the list,
+// or further by key: 1 for any, 2 for 2 and 3, and 3 for nobody.
 func (db *DB) transact(ctx context.Context, f func(tx pgx.Tx) error) error {
 	options := pgx.TxOptions{BeginQuery: fmt.Sprintf(
 		// Read committed, whatever the database's default is: who has waited for
@@ -76,6 +87,8 @@ func (db *DB) transact(ctx context.Context, f func(tx pgx.Tx) error) error {
 	}
 }
 
+// deadlock reports that the server has chosen this transaction to end for
+// another's sake, which may be one of an operator's.
 func deadlock(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (e.Code == "40P01" || e.Code == "40001") // deadlock_detected, serialization_failure

@@ -65,8 +65,8 @@ func (s *Health) Merge(ctx context.Context, flush health.Flush, snapshots []heal
 			}
 		}
 		return writeRows(ctx, tx,
-			statement{s.update, len(old), []any{old, oldData}},
-			statement{s.insert, len(made), []any{made, madeData}})
+			statement{s.insert, len(made), []any{made, madeData}},
+			statement{s.update, len(old), []any{old, oldData}})
 	})
 	return failure(ctx, op, "", err)
 }

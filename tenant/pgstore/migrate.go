@@ -31,7 +31,9 @@ func (db *DB) migrate(ctx context.Context) error {
 	if pending, err := sqlstore.Pending(all, version); err != nil || len(pending) == 0 {
 		return err
 	}
-	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+	// In a stricter isolation, who waited for the lock would not see what was
+	// done meanwhile.
+	return pgx.BeginTxFunc(ctx, db.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "tgfleet migration of "+db.cfg.Schema)
 		if err != nil {
 			return err

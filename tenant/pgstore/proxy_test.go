@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,8 @@ type proxy struct {
 	toCut   int64 // bytes to pass before the cut; < 0: no cut
 	answers bool  // count the server's bytes, not the client's
 	passed  int64
+	frozen  chan struct{} // where not nil, toCut freezes and does not cut; closed then
+	thawed  chan struct{} // closed with the connections
 }
 
 func newProxy(t testing.TB, url string) *proxy {
@@ -78,6 +81,7 @@ func (p *proxy) copy(to, from net.Conn, answers bool) {
 			}
 			if cut {
 				err = io.EOF
+				p.freeze()
 			}
 		}
 		if err != nil {
@@ -119,6 +123,37 @@ func (p *proxy) cutAfter(n int64, answers bool) {
 	p.toCut, p.answers, p.passed = n, answers, 0
 }
 
+// freezeAfter lets the client's connection fall silent, without an end, before
+// the byte after the next n. cut ends that.
+func (p *proxy) freezeAfter(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.toCut, p.answers, p.passed = n, false, 0
+	p.frozen, p.thawed = make(chan struct{}), make(chan struct{})
+}
+
+// freeze holds up a connection that is to be frozen.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	frozen, thawed := p.frozen, p.thawed
+	p.mu.Unlock()
+	if frozen != nil {
+		close(frozen)
+		<-thawed
+	}
+}
+
+func (p *proxy) waitFrozen(t testing.TB) {
+	p.mu.Lock()
+	frozen := p.frozen
+	p.mu.Unlock()
+	select {
+	case <-frozen:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the connection does not freeze")
+	}
+}
+
 func (p *proxy) bytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,6 +166,10 @@ func (p *proxy) cut() {
 	defer p.mu.Unlock()
 	for c := range p.conns {
 		_ = c.Close()
+	}
+	if p.thawed != nil {
+		close(p.thawed)
+		p.frozen, p.thawed = nil, nil
 	}
 }
 

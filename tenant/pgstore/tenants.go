@@ -53,9 +53,10 @@ func newTenants(db *DB) *Tenants {
 		insert: `WITH changed AS (
 				INSERT INTO {schema}.tenants (id, bot_id, username, name, token, token_key, status, reason,
 					limits, metadata, version, created_at, updated_at)
-				VALUES ($5, $6, $7, $8, $9, $10, $11, $12, nullif($13::text, '')::jsonb, $14::text::jsonb, $15::bigint + 1, $16, $17)
+				VALUES ($5, $6, $7, $8, $9, $10, $11, $12, nullif($13::text, '')::jsonb, $14::text::jsonb,
+					$15::bigint + 1 + coalesce((SELECT max(version) FROM {schema}.log WHERE tenant = $5), 0), $16, $17)
 				RETURNING id, bot_id, version, health
-			)` + addLog + ` SELECT true, bot_id, health FROM changed`,
+			)` + addLog + ` SELECT true, bot_id, health, version FROM changed`,
 		update: `WITH changed AS (
 				UPDATE {schema}.tenants SET bot_id = CASE WHEN $9::bytea IS NULL THEN bot_id ELSE $6::bigint END,
 					username = $7, name = $8, token = coalesce($9, token), token_key = coalesce($10, token_key),
@@ -63,7 +64,8 @@ func newTenants(db *DB) *Tenants {
 					version = $15::bigint + 1, created_at = $16, updated_at = $17
 				WHERE id = $5 AND version = $15
 				RETURNING id, bot_id, version, health
-			)` + addLog + ` SELECT EXISTS (SELECT FROM {schema}.tenants WHERE id = $5), (SELECT bot_id FROM changed), (SELECT health FROM changed)`,
+			)` + addLog + ` SELECT EXISTS (SELECT FROM {schema}.tenants WHERE id = $5), (SELECT bot_id FROM changed),
+				(SELECT health FROM changed), (SELECT version FROM changed)`,
 		remove: `WITH changed AS (
 				DELETE FROM {schema}.tenants WHERE id = $5 AND version = $6 RETURNING id, bot_id, version
 			)` + addLog + ` SELECT EXISTS (SELECT FROM {schema}.tenants WHERE id = $5), (SELECT bot_id FROM changed)`,
@@ -171,20 +173,12 @@ func (s *Tenants) scan(row pgx.Row) (tenant.Record, error) {
 	var created, updated *time.Time
 	err := row.Scan(&r.ID, &r.BotID, &r.Username, &r.Name, &sealed, &status, &r.Reason, &r.Health,
 		&limits, &metadata, &r.Version, &created, &updated)
-	if err == nil {
-		err = r.Status.UnmarshalText([]byte(status))
-	}
-	if err == nil {
-		r.Limits, err = sqlstore.ParseLimits(limits)
-	}
-	if err == nil {
-		r.Metadata, err = sqlstore.ParseMetadata(metadata)
-	}
 	if err != nil {
 		return tenant.Record{}, err
 	}
 	r.CreatedAt, r.UpdatedAt = timeOf(created), timeOf(updated)
 	sqlstore.Unseal(s.db.cfg.Keys, &r, sealed)
+	sqlstore.Decode(&r, status, limits, metadata)
 	return r, nil
 }
 
@@ -204,17 +198,16 @@ func (s *Tenants) Put(ctx context.Context, r tenant.Record, log ...tenant.Entry)
 		sql = s.insert
 	}
 	var found bool
-	var botID *int64
+	var botID, version *int64
 	var health *string
 	err = s.db.change(ctx, func() error {
-		return s.db.pool.QueryRow(ctx, sql, append(entries(log), row...)...).Scan(&found, &botID, &health)
+		return s.db.pool.QueryRow(ctx, sql, append(entries(log), row...)...).Scan(&found, &botID, &health, &version)
 	})
 	switch {
 	case err != nil:
 		return tenant.Record{}, failure(ctx, op, r.ID, err)
 	case botID != nil:
-		r.BotID, r.Health = *botID, *health
-		r.Version++
+		r.BotID, r.Health, r.Version = *botID, *health, *version
 		return r, nil
 	default:
 		return tenant.Record{}, missed(op, r.ID, found)

@@ -12,8 +12,9 @@ import (
 
 // Usage is a [usage.Store]. Take it from [DB.Usage].
 type Usage struct {
-	db                                           *DB
-	lock, insert, update, span, take, prune, all string
+	db                          *DB
+	lock, insert, update, span  string
+	hours, drop, prune, lockAll string
 }
 
 var _ usage.Store = (*Usage)(nil)
@@ -35,19 +36,17 @@ func newUsage(db *DB) *Usage {
 			WHERE r.tenant = k.tenant AND r.start = k.start AND r.daily = k.daily`),
 		span: db.name("SELECT data FROM {schema}.rollups WHERE tenant = $1 AND start >= $2 AND start < $3 ORDER BY start, daily"),
 		// What another one has in its hands is left to it.
-		take: db.name(`WITH old AS (
-				SELECT tenant, start FROM {schema}.rollups WHERE NOT daily AND start < $1
-				ORDER BY start, tenant LIMIT $2 FOR UPDATE SKIP LOCKED
-			) DELETE FROM {schema}.rollups r USING old WHERE r.tenant = old.tenant AND r.start = old.start AND NOT r.daily
-			RETURNING r.tenant, r.data`),
+		hours: db.name(`SELECT tenant, start, data FROM {schema}.rollups WHERE NOT daily AND start < $1
+			ORDER BY start, tenant LIMIT $2 FOR UPDATE SKIP LOCKED`),
+		drop: db.name(`DELETE FROM {schema}.rollups r
+			USING unnest($1::bytea[], $2::timestamptz[], $3::boolean[]) AS k(tenant, start, daily)
+			WHERE r.tenant = k.tenant AND r.start = k.start AND r.daily = k.daily`),
 		prune: db.name(`WITH old AS (
 				SELECT tenant, start FROM {schema}.rollups WHERE daily AND start < $1
 				ORDER BY start, tenant LIMIT $2 FOR UPDATE SKIP LOCKED
 			) DELETE FROM {schema}.rollups r USING old WHERE r.tenant = old.tenant AND r.start = old.start AND r.daily`),
-		// Locked in the order of a flush.
-		all: db.name(`WITH gone AS (
-				SELECT tenant, start, daily FROM {schema}.rollups WHERE tenant = $1 ORDER BY daily, start FOR UPDATE
-			) DELETE FROM {schema}.rollups r USING gone WHERE r.tenant = gone.tenant AND r.start = gone.start AND r.daily = gone.daily`),
+		// In the order of a flush.
+		lockAll: db.name("SELECT start, daily FROM {schema}.rollups WHERE tenant = $1 ORDER BY daily, start FOR UPDATE"),
 	}
 }
 
@@ -65,47 +64,51 @@ func (s *Usage) Add(ctx context.Context, flush health.Flush, rollups []usage.Rol
 	return failure(ctx, op, "", err)
 }
 
-// rollupKeys are the keys of roll-ups as columns, and the data that goes with
-// them.
+// rollupKeys are the keys of roll-ups, as columns.
 type rollupKeys struct {
 	tenants [][]byte
 	starts  []time.Time
 	daily   []bool
-	data    [][]byte
 }
 
-func (k *rollupKeys) append(r *usage.Rollup, data []byte) {
-	k.tenants, k.starts, k.daily = append(k.tenants, []byte(r.Tenant)), append(k.starts, r.Start), append(k.daily, r.Daily)
-	k.data = append(k.data, data)
+func (k *rollupKeys) append(tenant string, start time.Time, daily bool) {
+	k.tenants, k.starts, k.daily = append(k.tenants, []byte(tenant)), append(k.starts, start), append(k.daily, daily)
 }
 
-func (k *rollupKeys) args() []any { return []any{k.tenants, k.starts, k.daily, k.data} }
+// args returns the arguments of a statement, of which others may follow.
+func (k *rollupKeys) args(more ...any) []any {
+	return append([]any{k.tenants, k.starts, k.daily}, more...)
+}
 
 // add adds roll-ups that are in order.
 func (s *Usage) add(ctx context.Context, op string, tx pgx.Tx, adds []usage.Rollup) error {
 	var keys, old, made rollupKeys
+	var oldData, madeData [][]byte
 	for i := range adds {
-		keys.append(&adds[i], nil)
+		keys.append(adds[i].Tenant, adds[i].Start, adds[i].Daily)
 	}
 	stored := make([][]byte, len(adds))
-	err := readLocked(ctx, tx, func(n int, data []byte) { stored[n] = data }, s.lock, keys.tenants, keys.starts, keys.daily)
+	err := readLocked(ctx, tx, func(n int, data []byte) { stored[n] = data }, s.lock, keys.args()...)
 	if err != nil {
 		return err
 	}
 	for i := range adds {
-		data, err := sqlstore.AddRollup(op, stored[i], &adds[i])
+		r := &adds[i]
+		data, err := sqlstore.AddRollup(op, stored[i], r)
 		if err != nil {
 			return err
 		}
 		if stored[i] != nil {
-			old.append(&adds[i], data)
+			old.append(r.Tenant, r.Start, r.Daily)
+			oldData = append(oldData, data)
 		} else {
-			made.append(&adds[i], data)
+			made.append(r.Tenant, r.Start, r.Daily)
+			madeData = append(madeData, data)
 		}
 	}
 	return writeRows(ctx, tx,
-		statement{s.update, len(old.tenants), old.args()},
-		statement{s.insert, len(made.tenants), made.args()})
+		statement{s.insert, len(madeData), made.args(madeData)},
+		statement{s.update, len(oldData), old.args(oldData)})
 }
 
 // Range implements [usage.Store].
@@ -143,7 +146,8 @@ func (s *Usage) Compact(ctx context.Context, before time.Time, limit int) (n int
 	const op = "compact roll-ups"
 	err = s.db.change(ctx, func() error {
 		return s.db.transact(ctx, func(tx pgx.Tx) error {
-			hours, err := s.takeHours(ctx, op, tx, before, limit)
+			var keys rollupKeys
+			hours, err := s.takeHours(ctx, op, tx, &keys, before, limit)
 			if n = len(hours); err != nil || n == 0 {
 				return err
 			}
@@ -151,7 +155,11 @@ func (s *Usage) Compact(ctx context.Context, before time.Time, limit int) (n int
 			if err != nil {
 				return err
 			}
-			return s.add(ctx, op, tx, days)
+			if err := s.add(ctx, op, tx, days); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, s.drop, keys.args()...)
+			return err
 		})
 	})
 	if err != nil {
@@ -160,9 +168,9 @@ func (s *Usage) Compact(ctx context.Context, before time.Time, limit int) (n int
 	return n, nil
 }
 
-// takeHours removes and returns hours.
-func (s *Usage) takeHours(ctx context.Context, op string, tx pgx.Tx, before time.Time, limit int) ([]usage.Rollup, error) {
-	rows, err := tx.Query(ctx, s.take, sqlstore.Bound(before), max(limit, 0))
+// takeHours locks and returns hours, and adds their keys to keys.
+func (s *Usage) takeHours(ctx context.Context, op string, tx pgx.Tx, keys *rollupKeys, before time.Time, limit int) ([]usage.Rollup, error) {
+	rows, err := tx.Query(ctx, s.hours, sqlstore.Bound(before), max(limit, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -170,13 +178,15 @@ func (s *Usage) takeHours(ctx context.Context, op string, tx pgx.Tx, before time
 	var hours []usage.Rollup
 	for rows.Next() {
 		var tenant, data []byte
-		if err := rows.Scan(&tenant, &data); err != nil {
+		var start time.Time
+		if err := rows.Scan(&tenant, &start, &data); err != nil {
 			return nil, err
 		}
 		r, err := sqlstore.ParseRollup(op, string(tenant), data)
 		if err != nil {
 			return nil, err
 		}
+		keys.append(string(tenant), start, false)
 		hours = append(hours, r)
 	}
 	return hours, rows.Err()
@@ -196,11 +206,28 @@ func (s *Usage) Prune(ctx context.Context, before time.Time, limit int) (int, er
 	return int(n), nil
 }
 
-// Delete implements [usage.Store].
+// Delete implements [usage.Store]. What is added at the same time may stay.
 func (s *Usage) Delete(ctx context.Context, tenant string) error {
 	err := s.db.read(ctx, func() error { // it may be done twice
-		_, err := s.db.pool.Exec(ctx, s.all, []byte(tenant))
-		return err
+		return s.db.transact(ctx, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, s.lockAll, []byte(tenant))
+			if err != nil {
+				return err
+			}
+			var keys rollupKeys
+			var start time.Time
+			var daily bool
+			_, err = pgx.ForEachRow(rows, []any{&start, &daily}, func() error {
+				keys.append(tenant, start, daily)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			// These and no others: one that was added since may be locked.
+			_, err = tx.Exec(ctx, s.drop, keys.args()...)
+			return err
+		})
 	})
 	return failure(ctx, "delete roll-ups", tenant, err)
 }

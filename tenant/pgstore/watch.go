@@ -81,7 +81,7 @@ func parseChange(text string) (c tenant.Change, err error) {
 	status, id, ok := strings.Cut(rest, " ")
 	c.ID = id
 	if c.Version, err = strconv.ParseInt(version, 10, 64); err == nil && c.Version != 0 {
-		err = c.Status.UnmarshalText([]byte(status))
+		c.Status = sqlstore.StatusOf(status)
 	}
 	if err != nil || !ok {
 		return c, sqlstore.Fail("watch tenants", "", errors.Internal, errors.New("notification is not understood"))

@@ -252,12 +252,18 @@ func (l *loop) confirm() {
 	if sent == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(l.hard, confirmTimeout)
-	defer cancel()
+	ctx, hangUp := context.WithCancel(l.hard)
+	defer hangUp()
+	// To hang up is nobody's failure. A deadline would be the bot's, of each bot
+	// that is polled, whenever a process ends.
+	timer := time.AfterFunc(confirmTimeout, hangUp)
+	defer timer.Stop()
 	// What it returns is not taken, and so not confirmed. When it fails, the
 	// updates come again and the inbox knows them.
 	_, err := l.get(ctx, sent, false, 1)
-	l.counted(err)
+	if ctx.Err() == nil {
+		l.counted(err)
+	}
 }
 
 // yields reports whether another process should try, since this one has not

@@ -499,3 +499,35 @@ func TestAPanicOfTheInboxIsAFailureAndNoEnd(t *testing.T) {
 		assert.Equal(t, 1, s.inbox.count("shop"))
 	})
 }
+
+// Telegram answers the last getUpdates late where it repeats the offset of the
+// one that was broken off. That tells nothing of the bot.
+func TestStoppingIsNoFailureOfABot(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		var kinds []errors.Kind
+		var err error
+		other := s.session
+		s.session, err = session.New(session.Config{Transport: s.srv.Transport(), Middleware: []session.Middleware{
+			session.Observe(observer(func(o session.Observation) { kinds = append(kinds, o.Kind) })),
+		}})
+		require.NoError(t, err)
+		defer other.Close(bg)
+		bot := s.register("shop")
+		p := s.supervisor(polling.Config{})
+		p.Add("shop")
+		time.Sleep(time.Second)
+		s.ann.Write(bot, "hello")
+		time.Sleep(time.Second) // the next poll waits
+		require.NoError(t, p.Stop(bg))
+		assert.Contains(t, kinds, errors.Canceled)
+		for _, k := range kinds {
+			assert.Contains(t, []errors.Kind{errors.None, errors.Canceled}, k)
+		}
+		assert.Zero(t, p.Stats().Failures)
+		assert.Zero(t, bot.Pending())
+	})
+}
+
+type observer func(session.Observation)
+
+func (f observer) Observe(_ context.Context, o session.Observation) { f(o) }

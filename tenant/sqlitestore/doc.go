@@ -5,6 +5,8 @@
 //	db, err := sqlitestore.Open(ctx, "fleet.db", sqlitestore.Config{Keys: keys})
 //	defer db.Close()
 //	pool, err := tenant.NewPool(s, db.Tenants(), tenant.PoolConfig{})
+//	monitor, err := health.New(health.Config{Store: db.Health()})
+//	recorder, err := usage.New(usage.Config{Store: db.Usage()})
 //
 // [Open] creates the file, which only its owner may read, and brings its
 // tables up to date. Several processes of one machine may use it at the same
@@ -37,4 +39,5 @@
 // # What it does not do
 //
 // It does not prune the log of changes: DELETE FROM log WHERE time < ... does.
+// Usage is pruned by its recorder.
 package sqlitestore

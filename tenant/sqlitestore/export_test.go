@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 // LimitPages bounds the database's size; beyond it SQLite says that the disk
@@ -25,6 +26,25 @@ func (db *DB) SetVersion(n int) error {
 func (db *DB) Exec(text string, args ...any) error {
 	_, err := db.write.ExecContext(context.Background(), text, args...)
 	return err
+}
+
+// Plan returns how a statement would be carried out.
+func (db *DB) Plan(text string) (steps []string, err error) {
+	args := make([]any, strings.Count(text, "?"))
+	rows, err := db.read.QueryContext(context.Background(), "EXPLAIN QUERY PLAN "+text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+	}
+	return steps, rows.Err()
 }
 
 // Synchronous is what the connection that writes does for durability: 2 is

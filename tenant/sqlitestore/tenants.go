@@ -38,7 +38,9 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 			WHERE seq > ?1 AND (?2 = '' OR tenant = ?2) ORDER BY seq LIMIT ?3`},
 		{&s.insert, db.write, `INSERT INTO tenants
 			(id, bot_id, username, name, token, token_key, status, reason, limits, metadata, version, created_at, updated_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 + 1, ?12, ?13)`},
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+				?11 + 1 + coalesce((SELECT max(version) FROM log WHERE tenant = ?1), 0), ?12, ?13)
+			RETURNING version`},
 		{&s.update, db.write, `UPDATE tenants SET bot_id = CASE WHEN ?5 IS NULL THEN bot_id ELSE ?2 END, username = ?3, name = ?4,
 			token = coalesce(?5, token), token_key = coalesce(?6, token_key), status = ?7, reason = ?8,
 			limits = ?9, metadata = ?10, version = ?11 + 1, created_at = ?12, updated_at = ?13
@@ -145,20 +147,12 @@ func (s *Tenants) scan(row interface{ Scan(...any) error }) (tenant.Record, erro
 	var created, updated sql.NullInt64
 	err := row.Scan(&r.ID, &r.BotID, &r.Username, &r.Name, &sealed, &status, &r.Reason, &r.Health,
 		&limits, &metadata, &r.Version, &created, &updated)
-	if err == nil {
-		err = r.Status.UnmarshalText([]byte(status))
-	}
-	if err == nil {
-		r.Limits, err = sqlstore.ParseLimits(limits)
-	}
-	if err == nil {
-		r.Metadata, err = sqlstore.ParseMetadata(metadata)
-	}
 	if err != nil {
 		return tenant.Record{}, err
 	}
 	r.CreatedAt, r.UpdatedAt = timeOf(created), timeOf(updated)
 	sqlstore.Unseal(s.db.cfg.Keys, &r, sealed)
+	sqlstore.Decode(&r, status, limits, metadata)
 	return r, nil
 }
 
@@ -175,7 +169,7 @@ func (s *Tenants) Put(ctx context.Context, r tenant.Record, log ...tenant.Entry)
 	}
 	err = s.db.change(ctx, func(tx *sql.Tx) error {
 		if r.Version == 0 {
-			if _, err := tx.StmtContext(ctx, s.insert).ExecContext(ctx, args...); err != nil {
+			if err := tx.StmtContext(ctx, s.insert).QueryRowContext(ctx, args...).Scan(&r.Version); err != nil {
 				return s.refused(ctx, tx, op, r.ID, err)
 			}
 			r.Health = ""
@@ -187,8 +181,8 @@ func (s *Tenants) Put(ctx context.Context, r tenant.Record, log ...tenant.Entry)
 			if err != nil {
 				return err
 			}
+			r.Version++
 		}
-		r.Version++
 		return s.addLog(ctx, tx, r, log)
 	})
 	if err != nil {

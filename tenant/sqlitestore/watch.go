@@ -58,10 +58,8 @@ func (s *Tenants) changesAfter(ctx context.Context, last int64) (changes []tenan
 		if err := rows.Scan(&seq, &c.ID, &c.Version, &status); err != nil {
 			return nil, 0, 0, err
 		}
-		if status != "" {
-			if err := c.Status.UnmarshalText([]byte(status)); err != nil {
-				return nil, 0, 0, err
-			}
+		if c.Version != 0 {
+			c.Status = sqlstore.StatusOf(status)
 		}
 		if len(changes) == 0 {
 			first = seq

@@ -1,5 +1,6 @@
-// Package storetest tests that a [tenant.Store] keeps its contract. The stores
-// of this repository run it, and so should yours:
+// Package storetest tests that a [tenant.Store] keeps its contract, and the
+// stores of health and usage beside it theirs. The stores of this repository run
+// it, and so should yours:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, storetest.Harness{

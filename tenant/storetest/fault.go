@@ -98,12 +98,8 @@ func (s suite) fault(t *testing.T, f Fault) {
 				assert.Equal(t, int64(i+1), e.Version)
 			}
 		}
-		if r, err := check.Get(t.Context(), "probe"); err == nil {
+		if r, there := settled(t, check, "probe", 1); there {
 			checkNumbered(t, r)
-			assert.Len(t, logOf(t, check, "probe"), 1)
-		} else {
-			assert.ErrorIs(t, err, errors.NotFound)
-			assert.Empty(t, logOf(t, check, "probe"))
 		}
 	}
 }

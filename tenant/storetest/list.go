@@ -30,7 +30,9 @@ func (s suite) list(t *testing.T) {
 			}
 			f.After = seen[len(seen)-1]
 			put(t, store, Record(t, fmt.Sprintf("t%03d", page*2+1), int64(1000+page))) // behind the page
-			require.NoError(t, store.Delete(t.Context(), seen[0], 1))
+			first, err := store.Get(t.Context(), seen[0])
+			require.NoError(t, err)
+			require.NoError(t, store.Delete(t.Context(), first.ID, first.Version))
 			put(t, store, Record(t, seen[0], 1))
 		}
 		assert.Len(t, seen, 250)

@@ -223,6 +223,13 @@ func (s suite) kinds(t *testing.T) {
 	require.NoError(t, store.Delete(ctx, "a", newer.Version))
 	_, err = store.Get(ctx, "a")
 	assert.ErrorIs(t, err, errors.NotFound)
+	late := put(t, store, Record(t, "late", 50))
+	require.NoError(t, store.Delete(ctx, "late", late.Version, entry("removed")))
+	anew := put(t, store, Record(t, "late", 51), entry("registered anew"))
+	assert.Greater(t, anew.Version, late.Version)
+	_, err = store.Put(ctx, late)
+	assert.ErrorIs(t, err, errors.Stale, "who has the record that was removed does not change the new one")
+	assert.ErrorIs(t, store.Delete(ctx, "late", late.Version), errors.Stale)
 	b := put(t, store, Record(t, "b", 1)) // the bot is free again
 	put(t, store, Record(t, "a", 77))     // and so is the id
 

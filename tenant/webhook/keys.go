@@ -146,7 +146,7 @@ func (k *Keys) Secret(tenantID string) string { return k.set.Load().current.secr
 // with. It reads nothing but the path and the keys.
 func (k *Keys) open(path string, now time.Time) (tenantID string, key *derived, ok bool) {
 	generation, rest, ok := cutGeneration(path)
-	if !ok || len(rest) > base64.RawURLEncoding.EncodedLen(tagSize+tenant.MaxIDLen) {
+	if !ok || len(rest) > maxEncoded {
 		return "", nil, false
 	}
 	for _, a := range k.set.Load().all {
@@ -198,12 +198,14 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) 
 // a path that opens, and no table of paths is needed to look one up.
 type derived struct {
 	generation uint32
-	tags       macs
-	secrets    macs
 	block      cipher.Block
+	benches    *sync.Pool
 }
 
-const tagSize = 16
+const (
+	tagSize    = 16
+	maxEncoded = ((tagSize+tenant.MaxIDLen)*8 + 5) / 6 // base64 without padding
+)
 
 func derive(k Key) (*derived, error) {
 	if len(k.Master) < MinMaster {
@@ -219,28 +221,45 @@ func derive(k Key) (*derived, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &derived{generation: k.Generation, tags: newMACs(sub("tag")), secrets: newMACs(sub("secret")), block: block}, nil
+	tags, secrets := sub("tag"), sub("secret")
+	return &derived{generation: k.Generation, block: block, benches: &sync.Pool{New: func() any {
+		return &bench{tags: hmac.New(sha256.New, tags), secrets: hmac.New(sha256.New, secrets)}
+	}}}, nil
+}
+
+// bench is where paths and secrets are computed: it is shared so that a request
+// allocates nothing but the tenant's id.
+type bench struct {
+	tags, secrets hash.Hash
+	text          [tagSize + tenant.MaxIDLen]byte
+	encoded       [maxEncoded]byte
+	sum           [sha256.Size]byte
+	secret        [43]byte // a sum as text
+	counter       [aes.BlockSize]byte
+	stream        [aes.BlockSize]byte
 }
 
 func (d *derived) path(id string) string {
-	sealed := make([]byte, tagSize+len(id))
-	tag := d.tags.sum(id)
-	copy(sealed, tag[:tagSize])
-	cipher.NewCTR(d.block, sealed[:tagSize]).XORKeyStream(sealed[tagSize:], []byte(id))
+	b := d.benches.Get().(*bench)
+	defer d.benches.Put(b)
+	sealed := append(append(make([]byte, 0, tagSize+len(id)), b.mac(b.tags, []byte(id))[:tagSize]...), id...)
+	b.crypt(d.block, sealed[:tagSize], sealed[tagSize:])
 	return strconv.FormatUint(uint64(d.generation), 10) + "." + base64.RawURLEncoding.EncodeToString(sealed)
 }
 
 func (d *derived) open(text string) (id string, ok bool) {
-	var room [tagSize + tenant.MaxIDLen + 2]byte
-	n, err := strict.Decode(room[:], []byte(text))
+	b := d.benches.Get().(*bench)
+	defer d.benches.Put(b)
+	n, err := strict.Decode(b.text[:], append(b.encoded[:0], text...))
 	if err != nil || n <= tagSize {
 		return "", false
 	}
-	tag, sealed := room[:tagSize], room[tagSize:n]
-	cipher.NewCTR(d.block, tag).XORKeyStream(sealed, sealed)
-	id = string(sealed)
-	want := d.tags.sum(id)
-	return id, subtle.ConstantTimeCompare(tag, want[:tagSize]) == 1
+	tag, sealed := b.text[:tagSize], b.text[tagSize:n]
+	b.crypt(d.block, tag, sealed)
+	if subtle.ConstantTimeCompare(tag, b.mac(b.tags, sealed)[:tagSize]) != 1 {
+		return "", false
+	}
+	return string(sealed), true
 }
 
 // strict takes only what it would have written itself, so that a tenant has
@@ -248,33 +267,44 @@ func (d *derived) open(text string) (id string, ok bool) {
 var strict = base64.RawURLEncoding.Strict()
 
 func (d *derived) secret(id string) string {
-	sum := d.secrets.sum(id)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	b := d.benches.Get().(*bench)
+	defer d.benches.Put(b)
+	return string(b.secretOf(id))
 }
 
 // holds reports whether a secret is the tenant's, in a time that tells nothing
 // about it.
 func (d *derived) holds(id, secret string) bool {
-	sum := d.secrets.sum(id)
-	var want [43]byte
-	base64.RawURLEncoding.Encode(want[:], sum[:])
-	return subtle.ConstantTimeCompare(want[:], []byte(secret)) == 1
+	b := d.benches.Get().(*bench)
+	defer d.benches.Put(b)
+	return len(secret) == len(b.secret) && subtle.ConstantTimeCompare(b.secretOf(id), append(b.text[:0], secret...)) == 1
 }
 
-// macs are HMACs with one key, kept ready.
-type macs struct{ pool *sync.Pool }
-
-func newMACs(key []byte) macs {
-	return macs{&sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+func (b *bench) secretOf(id string) []byte {
+	base64.RawURLEncoding.Encode(b.secret[:], b.mac(b.secrets, append(b.text[:0], id...)))
+	return b.secret[:]
 }
 
-func (m macs) sum(text string) (sum [sha256.Size]byte) {
-	h := m.pool.Get().(hash.Hash)
+func (b *bench) mac(h hash.Hash, text []byte) []byte {
 	h.Reset()
-	_, _ = io.WriteString(h, text)
-	h.Sum(sum[:0])
-	m.pool.Put(h)
-	return sum
+	h.Write(text)
+	return h.Sum(b.sum[:0])
+}
+
+// crypt encrypts or decrypts in counter mode, without what cipher.NewCTR
+// allocates.
+func (b *bench) crypt(block cipher.Block, start, text []byte) {
+	copy(b.counter[:], start)
+	for len(text) > 0 {
+		block.Encrypt(b.stream[:], b.counter[:])
+		n := subtle.XORBytes(text, text, b.stream[:])
+		text = text[n:]
+		for i := len(b.counter) - 1; i >= 0; i-- {
+			if b.counter[i]++; b.counter[i] != 0 {
+				break
+			}
+		}
+	}
 }
 
 // fail makes an error of this package. An error that has a kind already is

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
@@ -54,9 +55,13 @@ type ManagerConfig struct {
 	Starts []ratelimit.Limit
 	// Concurrency bounds how many bots are worked on at once. 0 means 8.
 	Concurrency int
-	// MaxWait is the longest RetryAfter that is waited for before a tenant
-	// counts as failed. 0 means 10 min.
+	// MaxWait is how long one tenant is waited for, where Telegram says when to
+	// come back, before it counts as failed. A run goes on with others
+	// meanwhile. 0 means 10 min.
 	MaxWait time.Duration
+	// Wants selects the tenants that have a webhook, such as those that are not
+	// polled; a run skips the others. Nil selects all.
+	Wants func(r tenant.Record) bool
 	// Claim asks for the right to work on a tenant's webhook, so that several
 	// replicas share the work. Where it returns false another one has it, and
 	// the tenant is skipped. release is called afterwards. Nil claims nothing:
@@ -78,8 +83,9 @@ type Manager struct {
 	keys    *Keys
 	pool    Pool
 	tenants Lister
-	base    string // the URL, with a slash at its end
-	allowed []string
+	base    string   // the URL, with a slash at its end
+	allowed []string // sorted; nil for the usual ones
+	shown   atomic.Pointer[[]string]
 	log     *slog.Logger
 	pace    *pace
 }
@@ -139,10 +145,8 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := slices.Clone(cfg.AllowedUpdates)
-	slices.Sort(allowed)
 	return &Manager{
-		cfg: cfg, keys: keys, pool: p, tenants: tenants, base: base, allowed: slices.Compact(allowed), log: cfg.Logger,
+		cfg: cfg, keys: keys, pool: p, tenants: tenants, base: base, allowed: normal(cfg.AllowedUpdates), log: cfg.Logger,
 		pace: newPace(cfg.Starts),
 	}, nil
 }
@@ -189,7 +193,11 @@ type Result struct {
 // turn when many bots are called for the first time. Errors have the kinds of
 // calls and of the pool; a tenant that is suspended is [errors.Suspended].
 func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, error) {
-	return m.change(ctx, id, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+	return m.ensure(ctx, id, o, m.cfg.MaxWait)
+}
+
+func (m *Manager) ensure(ctx context.Context, id string, o Options, patience time.Duration) (Result, error) {
+	return m.change(ctx, id, patience, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
 		if m.newer(info.Url) && !o.Force {
 			return false, true, nil
 		}
@@ -203,6 +211,9 @@ func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, err
 			AllowedUpdates: append([]string{}, m.allowed...), // not nil: that would leave them as they are
 			MaxConnections: int64(m.cfg.MaxConnections), IpAddress: m.cfg.IPAddress, DropPendingUpdates: o.DropPending,
 		})
+		if err == nil && info.Url == at {
+			m.learn(ctx, t, at)
+		}
 		return err == nil, false, err
 	})
 }
@@ -210,7 +221,7 @@ func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, err
 // Remove deletes a tenant's webhook, as before it is polled or removed. One
 // that leads elsewhere is somebody else's, and stays unless o.Force is set.
 func (m *Manager) Remove(ctx context.Context, id string, o Options) (Result, error) {
-	return m.change(ctx, id, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+	return m.change(ctx, id, m.cfg.MaxWait, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
 		_, ours := m.generation(info.Url)
 		if !ours && !o.Force {
 			return false, false, nil
@@ -221,8 +232,9 @@ func (m *Manager) Remove(ctx context.Context, id string, o Options) (Result, err
 }
 
 // change asks how a webhook is and lets f change it, until that works or is no
-// use. Between two tries the tenant is given back.
-func (m *Manager) change(ctx context.Context, id string, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo) (changed, newer bool, err error)) (Result, error) {
+// use, or would wait for longer than patience in all. Between two tries the
+// tenant is given back.
+func (m *Manager) change(ctx context.Context, id string, patience time.Duration, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo) (changed, newer bool, err error)) (Result, error) {
 	var r Result
 	if err := m.pace.wait(ctx, id); err != nil {
 		return r, err
@@ -244,7 +256,7 @@ func (m *Manager) change(ctx context.Context, id string, f func(context.Context,
 			return r, nil
 		}
 		wait, again := m.again(err, try)
-		if !again {
+		if patience -= wait; !again || patience < 0 {
 			return r, fail("change webhook", id, errors.KindOf(err), err)
 		}
 		if err := sleep(ctx, wait); err != nil {
@@ -282,9 +294,43 @@ func (m *Manager) differs(info *gotgbot.WebhookInfo, at string) bool {
 	if m.cfg.IPAddress != "" && info.IpAddress != m.cfg.IPAddress {
 		return true
 	}
-	allowed := slices.Clone(info.AllowedUpdates)
-	slices.Sort(allowed)
+	allowed := normal(info.AllowedUpdates)
+	if shown := m.shown.Load(); shown != nil && slices.Equal(allowed, *shown) {
+		return false
+	}
 	return !slices.Equal(allowed, m.allowed)
+}
+
+// learn finds out how the server shows the kinds that were asked for, once a
+// webhook that was ours has been set again: a server that is older than a kind
+// leaves that kind out, and would be told of it for ever. What a failure hides,
+// the next set shows.
+func (m *Manager) learn(ctx context.Context, t *tenant.Tenant, at string) {
+	if m.shown.Load() != nil {
+		return
+	}
+	info, err := t.Bot.GetWebhookInfoWithContext(ctx, nil)
+	if err != nil || info.Url != at {
+		return
+	}
+	shown := normal(info.AllowedUpdates)
+	m.shown.Store(&shown)
+}
+
+// normal brings kinds into the form that they are compared in: sorted, and nil
+// for Telegram's usual ones, which the server does not tell.
+func normal(kinds []string) []string {
+	kinds = slices.Clone(kinds)
+	slices.Sort(kinds)
+	kinds = slices.Compact(kinds)
+	usual := slices.DeleteFunc(inbox.Kinds(), func(kind string) bool {
+		return kind == "chat_member" || kind == "message_reaction" || kind == "message_reaction_count"
+	})
+	slices.Sort(usual)
+	if len(kinds) == 0 || slices.Equal(kinds, usual) {
+		return nil
+	}
+	return kinds
 }
 
 // generation returns that of the key that a webhook's URL was made with, if

@@ -43,9 +43,14 @@ type Config struct {
 	MaxBody int64
 	// BodyTimeout bounds how long the body may take to come. 0 means 10 s.
 	BodyTimeout time.Duration
-	// PutTimeout bounds each Put of the inbox. 0 means 10 s. Telegram waits
-	// for an answer for 60 s.
+	// PutTimeout bounds each Put of the inbox, to that or a tenth less, and how
+	// long an update waits until its Put begins. So an answer takes at most
+	// twice as long, where the inbox obeys its context. 0 means 10 s. Telegram
+	// waits for an answer for 60 s.
 	PutTimeout time.Duration
+	// MaxWaiting bounds how many updates wait for their Put to begin. Those
+	// past it are answered 503 at once. 0 means 4096.
+	MaxWaiting int
 	// MaxBatch bounds how many updates are put together. 0 means 256.
 	MaxBatch int
 
@@ -75,16 +80,16 @@ type Config struct {
 func (c Config) withDefaults() (Config, []error) {
 	var bad []error
 	for _, f := range []struct {
-		name              string
-		value             *time.Duration
-		zero, least, most time.Duration
+		name       string
+		value      *time.Duration
+		zero, most time.Duration
 	}{
-		{"StatusFor", &c.StatusFor, 10 * time.Second, 0, 24 * time.Hour},
-		{"BodyTimeout", &c.BodyTimeout, 10 * time.Second, 0, time.Minute},
-		{"PutTimeout", &c.PutTimeout, 10 * time.Second, 0, time.Minute},
-		{"RetryAfter", &c.RetryAfter, 5 * time.Second, 0, time.Hour},
-		{"SuspendedRetryAfter", &c.SuspendedRetryAfter, 10 * time.Minute, 0, time.Hour},
-		{"ReplyWithin", &c.ReplyWithin, 0, 0, 30 * time.Second},
+		{"StatusFor", &c.StatusFor, 10 * time.Second, 24 * time.Hour},
+		{"BodyTimeout", &c.BodyTimeout, 10 * time.Second, time.Minute},
+		{"PutTimeout", &c.PutTimeout, 10 * time.Second, time.Minute},
+		{"RetryAfter", &c.RetryAfter, 5 * time.Second, time.Hour},
+		{"SuspendedRetryAfter", &c.SuspendedRetryAfter, 10 * time.Minute, time.Hour},
+		{"ReplyWithin", &c.ReplyWithin, 0, 30 * time.Second},
 	} {
 		if *f.value < 0 || *f.value > f.most {
 			bad = append(bad, fmt.Errorf("%s is not between 0 and %v", f.name, f.most))
@@ -104,6 +109,12 @@ func (c Config) withDefaults() (Config, []error) {
 	}
 	if c.MaxBatch == 0 {
 		c.MaxBatch = 256
+	}
+	if c.MaxWaiting < 0 {
+		bad = append(bad, errors.New("MaxWaiting is negative"))
+	}
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = 4096
 	}
 	for name, networks := range map[string][]netip.Prefix{"Networks": c.Networks, "TrustedProxies": c.TrustedProxies} {
 		if err := checkNetworks(name, networks); err != nil {
@@ -160,7 +171,7 @@ func NewReceiver(in Inbox, keys *Keys, cfg Config) (*Receiver, error) {
 	return &Receiver{
 		cfg: cfg, keys: keys, source: source{cfg.Networks, cfg.TrustedProxies},
 		statuses: newStatuses(cfg.Tenants, cfg.StatusFor),
-		commit:   committer{inbox: in, timeout: cfg.PutTimeout, most: cfg.MaxBatch},
+		commit:   committer{inbox: in, timeout: cfg.PutTimeout, most: cfg.MaxBatch, room: cfg.MaxWaiting},
 		log:      cfg.Logger,
 	}, nil
 }

@@ -3,7 +3,9 @@ package webhook
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -23,8 +25,8 @@ type Reconcile struct {
 type Report struct {
 	// Changed counts webhooks that were set, Right those that were as they
 	// should be, Newer those of a newer generation of the key, Skipped tenants
-	// that another replica works on or that were suspended or removed
-	// meanwhile, and Failed those that could not be brought in order.
+	// that another replica works on, that Wants does not select, or that were
+	// suspended or removed meanwhile, and Failed those that could not be brought in order.
 	Changed, Right, Newer, Skipped, Failed int
 	// Failures are the first 100 of those that failed.
 	Failures []Failure
@@ -52,16 +54,39 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 	// The one that lists must end when this returns early.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	run := &run{report: Report{Next: o.After}, told: o.After, progress: o.Progress}
+	run := &run{report: Report{Next: o.After}, told: o.After, progress: o.Progress, changed: make(chan struct{}, 1)}
 	jobs := make(chan *step)
 	var wg sync.WaitGroup
 	for range m.cfg.Concurrency {
 		wg.Go(func() {
 			for s := range jobs {
 				r, skipped, err := m.ensureClaimed(ctx, s.id)
-				run.done(ctx, m, s, r, skipped, err)
+				if at, again := m.later(s, err); again {
+					run.put(s, at)
+				} else {
+					run.done(ctx, m, s, r, skipped, err)
+				}
+				run.end()
 			}
 		})
+	}
+	give := func(s *step) bool {
+		run.start()
+		select {
+		case jobs <- s:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	// late gives out those that were put off and whose time has come.
+	late := func() bool {
+		for s := run.due(time.Now()); s != nil; s = run.due(time.Now()) {
+			if !give(s) {
+				return false
+			}
+		}
+		return true
 	}
 	var err error
 	for r, listErr := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
@@ -70,12 +95,15 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 			break
 		}
 		s := run.begin(r.ID)
-		select {
-		case jobs <- s:
+		if m.cfg.Wants != nil && !m.cfg.Wants(r) {
+			run.done(ctx, m, s, Result{}, true, nil)
 			continue
-		case <-ctx.Done():
 		}
-		break
+		if !late() || !give(s) {
+			break
+		}
+	}
+	for err == nil && late() && run.wait(ctx) {
 	}
 	close(jobs)
 	wg.Wait()
@@ -86,6 +114,24 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 		return run.report, fail("reconcile webhooks", "", errors.KindOf(err), err)
 	}
 	return run.report, nil
+}
+
+// patience is how long a worker of a run, and the claim it has, wait for one
+// tenant. One that takes longer is put off.
+const patience = 5 * time.Second
+
+// later says when to look again at a tenant that can't be had before.
+func (m *Manager) later(s *step, err error) (at time.Time, again bool) {
+	after := errors.RetryAfter(err)
+	if err == nil || after <= 0 || !errors.Temporary(err) {
+		return at, false
+	}
+	now := time.Now()
+	if s.until.IsZero() {
+		s.until = now.Add(m.cfg.MaxWait)
+	}
+	at = now.Add(after)
+	return at, !at.After(s.until)
 }
 
 // ensureClaimed ensures a tenant's webhook, if that is this replica's to do.
@@ -99,7 +145,7 @@ func (m *Manager) ensureClaimed(ctx context.Context, id string) (r Result, skipp
 			defer release()
 		}
 	}
-	r, err = m.Ensure(ctx, id, Options{})
+	r, err = m.ensure(ctx, id, Options{}, min(patience, m.cfg.MaxWait))
 	switch errors.KindOf(err) {
 	case errors.Suspended, errors.NotFound:
 		return r, true, nil
@@ -113,6 +159,10 @@ type run struct {
 	mu     sync.Mutex // guards what follows
 	report Report
 	steps  []*step // begun and not passed by Next, in order
+	off    []*step // put off, the one that is due first at the front
+	given  int     // out to workers
+
+	changed chan struct{} // of one place: what wait looks at has changed
 
 	telling  sync.Mutex // one call of progress at a time
 	told     string
@@ -122,6 +172,69 @@ type run struct {
 type step struct {
 	id    string
 	ended bool
+	at    time.Time // not before, where it was put off
+	until time.Time // when to give it up; zero where it never was put off
+}
+
+func (r *run) start() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.given++
+}
+
+func (r *run) end() {
+	r.mu.Lock()
+	r.given--
+	r.mu.Unlock()
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// put puts a step off.
+func (r *run) put(s *step, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.at = at
+	i, _ := slices.BinarySearchFunc(r.off, at, func(s *step, at time.Time) int { return s.at.Compare(at) })
+	r.off = slices.Insert(r.off, i, s)
+}
+
+// due takes a step that was put off and whose time has come, or returns nil.
+func (r *run) due(now time.Time) *step {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.off) == 0 || r.off[0].at.After(now) {
+		return nil
+	}
+	s := r.off[0]
+	r.off = slices.Delete(r.off, 0, 1)
+	return s
+}
+
+// wait waits until a step may be due. It reports false when none ever will be,
+// or ctx has ended.
+func (r *run) wait(ctx context.Context) bool {
+	r.mu.Lock()
+	in, more := time.Hour, len(r.off) > 0 || r.given > 0
+	if len(r.off) > 0 {
+		in = time.Until(r.off[0].at)
+	}
+	r.mu.Unlock()
+	if !more {
+		return false
+	}
+	timer := time.NewTimer(in)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.changed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (r *run) begin(id string) *step {

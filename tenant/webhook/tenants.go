@@ -42,6 +42,10 @@ type known struct {
 // each.
 const maxKnown = 1 << 16
 
+// lookUp bounds a look-up, so that a store that hangs stops no updates of
+// tenants that are known.
+const lookUp = 2 * time.Second
+
 func newStatuses(tenants Tenants, keep time.Duration) statuses {
 	cache, err := lru.New[string, known](maxKnown)
 	if err != nil {
@@ -61,6 +65,11 @@ func (s *statuses) of(ctx context.Context, id string) (standing, error) {
 	if found && now.Sub(k.at) < s.keep {
 		return k.standing, nil
 	}
+	if found { // the others go by what was known meanwhile
+		s.known.Add(id, known{k.standing, now})
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUp)
+	defer cancel()
 	r, err := s.tenants.Get(ctx, id)
 	switch {
 	case err == nil && r.Status == tenant.Active:
@@ -72,7 +81,7 @@ func (s *statuses) of(ctx context.Context, id string) (standing, error) {
 	case !found:
 		return 0, err
 	}
-	k.at = now
+	k.at = time.Now()
 	s.known.Add(id, k)
 	return k.standing, nil
 }

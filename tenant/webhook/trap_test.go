@@ -159,6 +159,15 @@ func TestABodyIsReadUpToItsBound(t *testing.T) {
 	}
 }
 
+// A server that can't listen any more panics there, on a goroutine of its own.
+func TestTheServerIsItsOwners(t *testing.T) {
+	for _, file := range sources(t) {
+		for _, text := range []string{"http.Server{", "ListenAndServe", ".Serve(", "net.Listen"} {
+			assert.NotContains(t, file.text, text, file.name)
+		}
+	}
+}
+
 // The secret is compared there with !=, which ends at the first difference.
 func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	constant := 0

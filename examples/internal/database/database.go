@@ -2,6 +2,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,20 +11,25 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
-	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/pgstore"
-	"github.com/tgfleet/tgfleet/tenant/polling"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 	"github.com/tgfleet/tgfleet/tenant/sqlitestore"
 )
 
-// DB is an open database's stores.
+// DB is an open database: the store of tenants, those of how their bots do and
+// of what they have done, and those of what comes in.
 type DB struct {
 	Tenants tenant.Store
-	Inbox   inbox.Inbox
-	Leases  polling.Leases
-	Close   func() error
+	Health  health.Store
+	Usage   usage.Store
+	Updates
+	Close func() error
+	// Secret returns a secret of 32 bytes for a purpose, which is the same at
+	// each start.
+	Secret func(purpose string) ([]byte, error)
 }
 
 // KeysVariable is the environment variable that keys are read from.
@@ -37,6 +43,12 @@ func Open(ctx context.Context, where, keys string) (DB, error) {
 	if where == "" {
 		return temporary(ctx)
 	}
+	db, err := open(ctx, where, keys)
+	db.Secret = func(purpose string) ([]byte, error) { return secret(purpose, cmp.Or(keys, KeysFile(where))) }
+	return db, err
+}
+
+func open(ctx context.Context, where, keys string) (DB, error) {
 	ring, err := loadKeys(where, keys)
 	if err != nil {
 		return DB{}, err
@@ -46,13 +58,21 @@ func Open(ctx context.Context, where, keys string) (DB, error) {
 		if err != nil {
 			return DB{}, err
 		}
-		return DB{db.Tenants(), db.Inbox(), db.Leases(), db.Close}, nil
+		return DB{
+			Tenants: db.Tenants(), Health: db.Health(), Usage: db.Usage(),
+			Updates: Updates{Inbox: db.Inbox(), Leases: db.Leases(), Owners: db.Ownership()},
+			Close:   db.Close,
+		}, nil
 	}
 	db, err := sqlitestore.Open(ctx, where, sqlitestore.Config{Keys: ring})
 	if err != nil {
 		return DB{}, err
 	}
-	return DB{db.Tenants(), db.Inbox(), db.Leases(), db.Close}, nil
+	return DB{
+		Tenants: db.Tenants(), Health: db.Health(), Usage: db.Usage(),
+		Updates: Updates{Inbox: db.Inbox(), Leases: db.Leases(), Owners: db.Ownership()},
+		Close:   db.Close,
+	}, nil
 }
 
 // IsPostgres reports whether a -db flag names a PostgreSQL.
@@ -69,6 +89,7 @@ func temporary(ctx context.Context) (DB, error) {
 	if err != nil {
 		return DB{}, errors.Join(err, os.RemoveAll(dir))
 	}
+	db.Updates = InMemory()
 	done := db.Close
 	db.Close = func() error { return errors.Join(done(), os.RemoveAll(dir)) }
 	return db, nil

@@ -13,6 +13,9 @@
 // What keeps its time elsewhere, in a database, can't: it moves what it has
 // stored into the past, or its clock into the future.
 //
+// One test holds the inbox to a model, with random steps. It makes an inbox for
+// each of its runs, a hundred unless -rapid.checks says otherwise.
+//
 // It does not test what an implementation promises beyond the contract, nor
 // how fast it is.
 package inboxtest

@@ -6,6 +6,7 @@ package sqlstore
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -85,6 +86,38 @@ func Unseal(keys *seal.Ring, r *tenant.Record, sealed []byte) {
 		r.Token, err = session.Token{}, Fail("read tenant", r.ID, errors.Internal, errors.New("the token is of another bot than the row"))
 	}
 	r.TokenErr = err
+}
+
+// Decode sets the parts of a record that are stored as text. A row that is not
+// understood, such as one that a newer version of the code wrote, becomes a
+// record that nobody can use rather than an error: it keeps nobody from reading
+// the others. It is called after Unseal.
+func Decode(r *tenant.Record, status, limits, metadata string) {
+	var bad []string
+	note := func(column string, err error) {
+		if err != nil { // whose text may be the column's
+			bad = append(bad, column)
+		}
+	}
+	var err error
+	note("status", r.Status.UnmarshalText([]byte(status)))
+	r.Limits, err = ParseLimits(limits)
+	note("limits", err)
+	r.Metadata, err = ParseMetadata(metadata)
+	note("metadata", err)
+	if len(bad) > 0 {
+		r.Status, r.Token = tenant.Suspended, session.Token{}
+		r.TokenErr = Fail("read tenant", r.ID, errors.Internal, fmt.Errorf("%w: %s", tenant.ErrNotUnderstood, strings.Join(bad, ", ")))
+	}
+}
+
+// StatusOf reads the status of a change. One that is not known is nobody's to
+// use.
+func StatusOf(text string) (s tenant.Status) {
+	if s.UnmarshalText([]byte(text)) != nil {
+		return tenant.Suspended
+	}
+	return s
 }
 
 // Limits writes limits as JSON; those that are all default as "".

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/webhook"
+)
+
+// reconcileEvery is how often all webhooks are looked at: somebody else may have
+// changed one, or what was to be set at once may have failed.
+const reconcileEvery = time.Hour
+
+// startWebhooks receives updates by webhook. In the demo Telegram is in this
+// process, and delivers to a listener of its own on the loopback interface.
+func (f *fleet) startWebhooks(ctx context.Context, o options) error {
+	master, err := f.db.Secret("webhook")
+	if err != nil {
+		return err
+	}
+	keys, err := webhook.NewKeys(webhook.Key{Master: master, Generation: 1})
+	if err != nil {
+		return err
+	}
+	f.receiver, err = webhook.NewReceiver(counted{f}, keys, webhook.Config{Tenants: f.db.Tenants, Logger: f.log})
+	if err != nil {
+		return err
+	}
+	cfg := webhook.ManagerConfig{
+		URL:            strings.TrimSuffix(o.publicURL, "/") + "/webhook",
+		AllowedUpdates: inbox.KindsOf(f.updates),
+		Logger:         f.log,
+	}
+	if o.demo {
+		mux := http.NewServeMux()
+		f.handleWebhooks(mux)
+		address, err := f.serve(ctx, "127.0.0.1:0", mux)
+		if err != nil {
+			return err
+		}
+		cfg.URL = "http://" + address + "/webhook"
+		cfg.Starts = []ratelimit.Limit{} // the fake Telegram loads bots as fast as it likes
+	}
+	// Of those who work on one tenant the second would only find its webhook
+	// right, or set it once more and too soon.
+	var busy sync.Map
+	claim := func(id string) bool {
+		_, taken := busy.LoadOrStore(id, true)
+		return !taken
+	}
+	cfg.Claim = func(_ context.Context, id string) (func(), bool, error) {
+		return func() { busy.Delete(id) }, claim(id), nil
+	}
+	hooks, err := webhook.NewManager(f.pool, f.manager, keys, cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	f.closes(func(context.Context) error {
+		cancel()
+		wg.Wait()
+		return nil
+	})
+	f.receive = func(id string) {
+		wg.Go(func() {
+			if claim(id) {
+				defer busy.Delete(id)
+				f.ensureWebhook(ctx, hooks, id)
+			}
+		})
+	}
+	if !o.demo {
+		wg.Go(func() { f.reconcile(ctx, hooks) })
+	}
+	return nil
+}
+
+// handleWebhooks adds where Telegram delivers to, if it does.
+func (f *fleet) handleWebhooks(mux *http.ServeMux) {
+	if f.receiver != nil {
+		mux.Handle("POST /webhook/{opaque}", f.receiver)
+	}
+}
+
+// ensureWebhook sets a tenant's webhook, and tells of what Telegram said.
+func (f *fleet) ensureWebhook(ctx context.Context, hooks *webhook.Manager, id string) {
+	r, err := hooks.Ensure(ctx, id, webhook.Options{})
+	if err != nil {
+		switch {
+		case ctx.Err() != nil || errors.Is(err, errors.NotFound) || errors.Is(err, errors.Suspended):
+		default:
+			f.log.Error("webhook not set", "tenant", id, "err", err)
+		}
+		return
+	}
+	info := webhookInfo(&r.Before)
+	if r.Changed { // what failed was another webhook
+		info.Set, info.LastError, info.LastErrorAt = true, "", time.Time{}
+	}
+	f.monitor.SetWebhook(id, info)
+}
+
+// reconcile keeps all webhooks as they should be, until ctx ends.
+func (f *fleet) reconcile(ctx context.Context, hooks *webhook.Manager) {
+	next := "" // begin with the first
+	for ctx.Err() == nil {
+		report, err := hooks.Reconcile(ctx, webhook.Reconcile{After: next})
+		if err != nil {
+			if ctx.Err() == nil {
+				f.log.Error("webhooks not reconciled", "err", err)
+			}
+			next = report.Next
+			pause(ctx, time.Minute)
+			continue
+		}
+		f.log.Info("webhooks reconciled", "set", report.Changed, "right", report.Right, "failed", report.Failed)
+		next = ""
+		pause(ctx, reconcileEvery)
+	}
+}

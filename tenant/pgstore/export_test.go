@@ -1,0 +1,12 @@
+package pgstore
+
+import "time"
+
+// SetIdleLimit sets how long a transaction may wait for its next statement.
+func (db *DB) SetIdleLimit(d time.Duration) { db.idle = d }
+
+// Statements returns those that read or change health and usage.
+func (db *DB) Statements() []string {
+	h, u := db.health, db.usage
+	return []string{h.lock, h.update, h.load, h.remove, u.lock, u.update, u.span, u.hours, u.drop, u.prune, u.lockAll}
+}

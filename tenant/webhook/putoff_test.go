@@ -1,0 +1,122 @@
+package webhook_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session/bottest"
+	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/webhook"
+)
+
+type listOf []string
+
+func (l listOf) List(context.Context, tenant.Filter) iter.Seq2[tenant.Record, error] {
+	return func(yield func(tenant.Record, error) bool) {
+		for _, id := range l {
+			if !yield(tenant.Record{ID: id}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestBotsThatMustWaitHoldUpNoRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ids listOf
+		for i := range 100 {
+			ids = append(ids, fmt.Sprintf("t%03d", i))
+		}
+		begun := time.Now()
+		var mu sync.Mutex
+		claimed := make(map[string]bool)
+		seen := make(map[string]time.Duration) // when first asked for
+		asked := make(map[string]int)
+		pool := poolFunc(func(_ context.Context, id string, _ func(context.Context, *tenant.Tenant) error) error {
+			mu.Lock()
+			defer mu.Unlock()
+			assert.True(t, claimed[id])
+			if asked[id]++; asked[id] == 1 {
+				seen[id] = time.Since(begun)
+			}
+			switch {
+			case id < "t010": // frozen for ever
+				return &errors.Error{Kind: errors.RateLimited, RetryAfter: 4 * time.Minute, Err: errors.New("x")}
+			case id < "t020" && asked[id] == 1:
+				return &errors.Error{Kind: errors.RateLimited, RetryAfter: time.Minute, Err: errors.New("x")}
+			}
+			return &errors.Error{Kind: errors.Suspended, Err: errors.New("x")}
+		})
+		m, err := webhook.NewManager(pool, ids, newKeys(t), unpaced(webhook.ManagerConfig{
+			URL: hookURL, Claim: func(_ context.Context, id string) (func(), bool, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				assert.False(t, claimed[id])
+				claimed[id] = true
+				return func() {
+					mu.Lock()
+					defer mu.Unlock()
+					delete(claimed, id)
+				}, true, nil
+			},
+		}))
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		var report webhook.Report
+		wg.Go(func() { report, err = m.Reconcile(bg, webhook.Reconcile{}) })
+		pass(30 * time.Second)
+		mu.Lock()
+		assert.Len(t, seen, 100)
+		for id, after := range seen {
+			assert.Zero(t, after, id)
+		}
+		assert.Empty(t, claimed, "who waits claims nothing")
+		mu.Unlock()
+		wg.Wait()
+		require.NoError(t, err)
+		assert.Equal(t, 10, report.Failed, "those that were frozen for longer than MaxWait")
+		assert.Equal(t, 90, report.Skipped)
+		assert.Equal(t, "t099", report.Next)
+		assert.Equal(t, 8*time.Minute, time.Since(begun))
+		assert.Equal(t, 3, asked["t000"])
+		assert.Equal(t, 2, asked["t015"])
+	})
+}
+
+func TestARunThatIsBrokenOffWhileBotsWaitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := poolFunc(func(context.Context, string, func(context.Context, *tenant.Tenant) error) error {
+			return &errors.Error{Kind: errors.RateLimited, RetryAfter: time.Minute, Err: errors.New("x")}
+		})
+		m, err := webhook.NewManager(pool, listOf{"a", "b"}, newKeys(t), unpaced(webhook.ManagerConfig{URL: hookURL}))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(bg, 10*time.Second)
+		defer cancel()
+		report, err := m.Reconcile(ctx, webhook.Reconcile{})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Empty(t, report.Next, "they are to be worked on by the next run")
+		assert.Zero(t, report.Failed)
+	})
+}
+
+func TestOnlyTenantsThatAreSelectedGetAWebhook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		for _, id := range []string{"a", "polled", "z"} {
+			f.add(t, id)
+		}
+		m := f.webhooks(t, unpaced(webhook.ManagerConfig{Wants: func(r tenant.Record) bool { return r.ID != "polled" }}))
+		report, err := m.Reconcile(bg, webhook.Reconcile{})
+		require.NoError(t, err)
+		assert.Equal(t, webhook.Report{Changed: 2, Skipped: 1, Next: "z"}, report)
+		assert.Len(t, f.set(), 2)
+	})
+}
