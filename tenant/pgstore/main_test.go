@@ -31,14 +31,20 @@ func address(t testing.TB) string {
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
-		const hint = "no PostgreSQL answers; set TGFLEET_POSTGRES, or start one at 127.0.0.1:5432: %v"
-		if os.Getenv("CI") != "" {
-			t.Fatalf(hint, err)
-		}
-		t.Skipf(hint, err)
+		skip(t, "no PostgreSQL answers; set TGFLEET_POSTGRES, or start one at 127.0.0.1:5432: %v", err)
 	}
 	require.NoError(t, conn.Close(ctx))
 	return url
+}
+
+// skip passes over a test for which something is missing on this machine, and
+// fails it in CI, where nothing may be.
+func skip(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
 }
 
 func keys(t testing.TB) *seal.Ring {

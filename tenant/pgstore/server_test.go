@@ -27,12 +27,12 @@ type server struct {
 func newServer(t *testing.T) *server {
 	s := &server{bin: binaries(), dir: filepath.Join(t.TempDir(), "data")}
 	if s.bin == "" {
-		t.Skip("PostgreSQL's initdb and pg_ctl are not on this machine")
+		skip(t, "PostgreSQL's initdb and pg_ctl are not on this machine")
 	}
 	if os.Getuid() == 0 { // as whom PostgreSQL refuses to run
 		u, err := user.Lookup("postgres")
 		if err != nil {
-			t.Skipf("no user to run PostgreSQL as: %v", err)
+			skip(t, "no user to run PostgreSQL as: %v", err)
 		}
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
