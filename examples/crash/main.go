@@ -4,6 +4,9 @@
 //	go run ./examples/crash                             # SQLite in a temporary folder
 //	go run ./examples/crash -db postgres://postgres@127.0.0.1:5432/postgres
 //
+// A PostgreSQL's schema must be empty: name a new one in TGFLEET_SCHEMA for each
+// run, and drop it afterwards.
+//
 // The last line says how many changes were confirmed, and how many of them were
 // lost or made by half. The status is 1 if any was, or if a tenant did not open
 // after a restart.

@@ -6,6 +6,9 @@
 //	go run ./examples/crash/updates -source polling
 //	go run ./examples/crash/updates -db postgres://postgres@127.0.0.1:5432/postgres
 //
+// A PostgreSQL's schema must be empty: name a new one in TGFLEET_SCHEMA for each
+// run, and drop it afterwards.
+//
 // A fake Telegram in this program delivers them; the service is this program
 // started anew, with -serve. The last line has the three counts, and the status
 // is 1 if any is not 0.
