@@ -393,8 +393,8 @@ func (l *loop) begin(lease Lease, until time.Time) {
 		l.done = append(l.done, j)
 		return
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.HandlerTimeout)
-	j := &job{lease: lease, until: until, ctx: ctx, cancel: cancel}
+	ctx := newDeadline(l.ctx, time.Now().Add(l.cfg.HandlerTimeout))
+	j := &job{lease: lease, until: until, ctx: ctx, cancel: ctx.cancel}
 	l.jobs[lease.Token] = j
 	l.chats[name] = j
 	l.held[lease.Tenant]++

@@ -16,7 +16,8 @@ func (m *Memory) Lease(ctx context.Context, want Want) ([]Lease, error) {
 		return nil, fail("lease updates", "", errors.BadRequest, errors.New("TTL is not positive"))
 	}
 	now := time.Now()
-	var leases []Lease
+	var room [64]*chat
+	lent := room[:0]
 	var taken map[string]int // in this call
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -24,7 +25,7 @@ func (m *Memory) Lease(ctx context.Context, want Want) ([]Lease, error) {
 	// A tenant whose turn brings nothing leaves the ring until the call ends,
 	// so the loop ends.
 	var passed list[*box]
-	for m.ring.first != nil && len(leases) < want.Limit {
+	for m.ring.first != nil && len(lent) < want.Limit {
 		b := m.ring.first.of
 		b.turn.leave()
 		var i *item
@@ -39,7 +40,7 @@ func (m *Memory) Lease(ctx context.Context, want Want) ([]Lease, error) {
 		}
 		c := b.chats[i.Chat]
 		m.lend(c, i, now.Add(want.TTL))
-		leases = append(leases, Lease{Update: i.Update, Token: i.token, Until: c.at})
+		lent = append(lent, c)
 		if want.PerTenant > 0 {
 			if taken == nil {
 				taken = make(map[string]int)
@@ -54,6 +55,13 @@ func (m *Memory) Lease(ctx context.Context, want Want) ([]Lease, error) {
 		b := passed.last.of
 		b.turn.leave()
 		m.ring.pushFront(&b.turn)
+	}
+	if len(lent) == 0 {
+		return nil, nil
+	}
+	leases := make([]Lease, len(lent))
+	for i, c := range lent {
+		leases[i] = Lease{Update: c.out.Update, Token: c.out.token, Until: c.at}
 	}
 	return leases, nil
 }

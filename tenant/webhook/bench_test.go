@@ -3,7 +3,6 @@ package webhook_test
 import (
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
 	"strconv"
 	"sync"
 	"testing"
@@ -31,9 +30,7 @@ func BenchmarkReceive(b *testing.B) {
 			bot := &gotgbot.Bot{Token: strconv.Itoa(i+1) + ":x"}
 			require.NoError(b, u.AddWebhook(bot, fmt.Sprint("hook", i), &ext.AddWebhookOpts{SecretToken: "0123456789012345678901234567890123456789abc"}))
 		}
-		server := httptest.NewServer(u.GetHandlerFunc("/"))
-		defer server.Close()
-		hookbench.Deliver(b, server, &handled, func(i int) (string, string) {
+		hookbench.Deliver(b, u.GetHandlerFunc("/"), &handled, func(i int) (string, string) {
 			return fmt.Sprint("/hook", i), "0123456789012345678901234567890123456789abc"
 		})
 		u.StopAllBots()

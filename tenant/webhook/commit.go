@@ -30,6 +30,7 @@ type committer struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	made   time.Time
+	batch  []*entry // what is put
 
 	mu      sync.Mutex // guards what follows, and is not held during a Put
 	waiting []*entry
@@ -116,20 +117,17 @@ func (c *committer) wait(e *entry) {
 // to the next. It is called with the lock and returns without.
 func (c *committer) round() {
 	n := min(len(c.waiting), c.most)
-	batch := c.waiting[:n:n]
-	c.waiting = c.waiting[n:]
-	if len(c.waiting) == 0 {
-		c.waiting = nil
-	}
+	c.batch = append(c.batch[:0], c.waiting[:n]...)
+	c.waiting = slices.Delete(c.waiting, 0, n)
 	c.mu.Unlock()
-	updates := make([]inbox.Update, n)
-	for i, e := range batch {
+	updates := make([]inbox.Update, n) // the inbox may keep it
+	for i, e := range c.batch {
 		updates[i] = e.update
 	}
 	var outcomes []inbox.Outcome
 	err := errNoReturn // runtime.Goexit leaves it so
 	down := false
-	defer func() { c.deal(batch, outcomes, err, down) }()
+	defer func() { c.deal(outcomes, err, down) }()
 	outcomes, down, err = c.store(updates)
 }
 
@@ -137,14 +135,18 @@ var errNoReturn = fail("put updates", "", errors.Internal, errors.New("the inbox
 
 // deal gives a batch its outcomes and hands on the lead. Where the inbox is
 // down, those that wait fail too.
-func (c *committer) deal(batch []*entry, outcomes []inbox.Outcome, err error, down bool) {
-	for i, e := range batch {
+func (c *committer) deal(outcomes []inbox.Outcome, err error, down bool) {
+	for i, e := range c.batch {
 		if err != nil {
 			e.err = err
 		} else {
 			e.outcome = outcomes[i]
 		}
+		if i > 0 { // the first is who leads
+			e.woken <- struct{}{}
+		}
 	}
+	clear(c.batch)
 	c.mu.Lock()
 	var next *entry
 	var failed []*entry
@@ -164,9 +166,6 @@ func (c *committer) deal(batch []*entry, outcomes []inbox.Outcome, err error, do
 	}
 	if next != nil {
 		next.woken <- struct{}{}
-	}
-	for _, e := range batch[1:] {
-		e.woken <- struct{}{}
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http/httptest"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -31,7 +31,7 @@ const (
 // nothing. An iteration is an update that was delivered and handled.
 func Receive(b *testing.B, in inbox.Inbox) {
 	var handled sync.WaitGroup
-	workers, err := inbox.NewWorkers(in, lend{}, inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
+	workers, err := inbox.NewWorkers(in, lend{new(tenant.Tenant)}, inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
 		handled.Done()
 		return nil
 	}), inbox.WorkersConfig{})
@@ -41,26 +41,32 @@ func Receive(b *testing.B, in inbox.Inbox) {
 	require.NoError(b, err)
 	receiver, err := webhook.NewReceiver(in, keys, webhook.Config{})
 	require.NoError(b, err)
-	server := httptest.NewServer(receiver)
-	defer server.Close()
-	Deliver(b, server, &handled, func(i int) (string, string) {
+	Deliver(b, receiver, &handled, func(i int) (string, string) {
 		id := fmt.Sprint("tenant", i)
 		return "/webhook/" + keys.Path(id), keys.Secret(id)
 	})
 	require.NoError(b, workers.Stop(context.Background()))
 }
 
-// lend lends tenants that are open already.
-type lend struct{}
+// lend lends a tenant that is open already.
+type lend struct{ tenant *tenant.Tenant }
 
-func (lend) Do(ctx context.Context, id string, f func(context.Context, *tenant.Tenant) error) error {
-	return f(ctx, &tenant.Tenant{})
+func (l lend) Do(ctx context.Context, id string, f func(context.Context, *tenant.Tenant) error) error {
+	return f(ctx, l.tenant)
 }
 
 // Deliver sends b.N updates as Telegram does, by 40 connections over loopback,
-// each waiting for its answer, and waits until all are handled.
-func Deliver(b *testing.B, server *httptest.Server, handled *sync.WaitGroup, target func(tenant int) (path, secret string)) {
+// each waiting for its answer, and waits until all are handled. The server is
+// one of net/http: that of httptest locks all connections for every request.
+func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(tenant int) (path, secret string)) {
 	b.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	server := http.Server{Handler: h}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) })
+	defer serving.Wait()
+	defer server.Close()
 	var next atomic.Int64
 	var clients sync.WaitGroup
 	heads := make([]string, Tenants)
@@ -69,25 +75,25 @@ func Deliver(b *testing.B, server *httptest.Server, handled *sync.WaitGroup, tar
 		heads[i] = "POST " + path + " HTTP/1.1\r\nHost: hooks.example.com\r\nX-Telegram-Bot-Api-Secret-Token: " + secret +
 			"\r\nContent-Type: application/json\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nContent-Length: "
 	}
-	first := began.Add(int64(b.N)) - int64(b.N) // ids of runs over one inbox are not to meet
+	each := int64(b.N)/Tenants + 1
+	first := began.Add(each) - each // ids of runs over one inbox are not to meet
+	bodies := newBodies()
 	handled.Add(b.N)
 	b.ResetTimer()
 	for range connections {
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		conn, err := net.Dial("tcp", listener.Addr().String())
 		require.NoError(b, err)
 		clients.Go(func() {
 			defer conn.Close()
 			answers := bufio.NewReader(conn)
-			var out, body []byte
+			var out []byte
 			for {
 				n := next.Add(1)
 				if n > int64(b.N) {
 					return
 				}
-				body = appendUpdate(body[:0], first+n)
 				out = append(out[:0], heads[n%Tenants]...)
-				out = strconv.AppendInt(out, int64(len(body)), 10)
-				out = append(append(out, "\r\n\r\n"...), body...)
+				out = bodies.append(out, int(n), first+n/Tenants)
 				if _, err := conn.Write(out); err != nil {
 					panic(err)
 				}
@@ -124,12 +130,34 @@ func answer200(r *bufio.Reader) error {
 	}
 }
 
-// appendUpdate makes a message as users write them, in one of 1000 chats: a
-// reply with some formatting.
-func appendUpdate(b []byte, n int64) []byte {
-	user := 500_000_000 + n%1000
-	b = fmt.Appendf(b, `{"update_id":%d,"message":{"message_id":%d,"from":{"id":%d,"is_bot":false,"first_name":"Ann","last_name":"Example","username":"ann_example","language_code":"en"},`, 100_000_000+n, n, user)
-	b = fmt.Appendf(b, `"chat":{"id":%d,"first_name":"Ann","last_name":"Example","username":"ann_example","type":"private"},"date":1750000000,`, user)
-	b = fmt.Appendf(b, `"reply_to_message":{"message_id":%d,"from":{"id":77,"is_bot":true,"first_name":"Shop","username":"shop_bot"},"chat":{"id":%d,"first_name":"Ann","last_name":"Example","username":"ann_example","type":"private"},"date":1749999990,"text":"What would you like to order today?"},`, n-1, user)
-	return append(b, `"text":"/order two pizzas, please: https://example.com/menu","entities":[{"offset":0,"length":6,"type":"bot_command"},{"offset":27,"length":24,"type":"url"}],"link_preview_options":{"is_disabled":true}}}`...)
+// bodies are messages as users write them, one in each of 1000 chats: a reply
+// with some formatting. The ids of the updates are written when they are sent,
+// and all else before, so that those who deliver take as little time as they
+// can from those who receive.
+type bodies []string
+
+const opening = `{"update_id":`
+
+func newBodies() bodies {
+	all := make(bodies, 1000)
+	for i := range all {
+		user := 500_000_000 + i
+		all[i] = fmt.Sprintf(`,"message":{"message_id":%d,"from":{"id":%d,"is_bot":false,"first_name":"Ann","last_name":"Example","username":"ann_example","language_code":"en"},`, 100_000_000+i, user) +
+			fmt.Sprintf(`"chat":{"id":%d,"first_name":"Ann","last_name":"Example","username":"ann_example","type":"private"},"date":1750000000,`, user) +
+			fmt.Sprintf(`"reply_to_message":{"message_id":%d,"from":{"id":77,"is_bot":true,"first_name":"Shop","username":"shop_bot"},"chat":{"id":%d,"first_name":"Ann","last_name":"Example","username":"ann_example","type":"private"},"date":1749999990,"text":"What would you like to order today?"},`, 99_999_999+i, user) +
+			`"text":"/order two pizzas, please: https://example.com/menu","entities":[{"offset":0,"length":6,"type":"bot_command"},{"offset":27,"length":24,"type":"url"}],"link_preview_options":{"is_disabled":true}}}`
+	}
+	return all
+}
+
+// append appends the length of the n-th update, the end of a request's head and
+// the update.
+func (all bodies) append(b []byte, n int, id int64) []byte {
+	const digits, base = 9, 100_000_000
+	rest := all[n%len(all)]
+	b = strconv.AppendInt(b, int64(len(opening)+digits+len(rest)), 10)
+	b = append(b, "\r\n\r\n"...)
+	b = append(b, opening...)
+	b = strconv.AppendInt(b, base+id, 10)
+	return append(b, rest...)
 }
