@@ -65,7 +65,7 @@ func TestAPathThatIsChangedIsNobodys(t *testing.T) {
 		}
 	}
 	_, text, _ := strings.Cut(path, ".")
-	for _, other := range []string{"", ".", "1.", text, "01." + text, "+1." + text, "2." + text, "99999999999." + text, path + "=", path + "A", " " + path, path[:len(path)-1]} {
+	for _, other := range []string{"", ".", "1.", text, path + "\n", path + "\r\n", path[:9] + "\n" + path[9:], "1.\n\n\n\n" + text, path[:8] + "\r" + path[8:12] + "\n" + path[12:], "01." + text, "+1." + text, "2." + text, "99999999999." + text, path + "=", path + "A", " " + path, path[:len(path)-1]} {
 		assert.False(t, opens(t, keys, other, secret), other)
 	}
 	foreign, err := webhook.NewKeys(webhook.Key{Master: []byte(strings.Repeat("f", 32)), Generation: 1})
@@ -99,7 +99,7 @@ func TestARotatedSecretIsAcceptedForItsGraceAndNoLonger(t *testing.T) {
 		assert.True(t, opens(t, keys, keys.Path("a"), keys.Secret("a")))
 		time.Sleep(time.Second)
 		assert.False(t, opens(t, keys, path, secret))
-		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 2}, 0), errors.BadRequest)
+		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 2}, 0), errors.BadRequest, "another key's")
 		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 1}, 0), errors.BadRequest)
 		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 3}, -1), errors.BadRequest)
 		require.ErrorIs(t, keys.Rotate(webhook.Key{Generation: 3}, 0), errors.BadRequest)

@@ -24,10 +24,13 @@ type Reconcile struct {
 // Report is what a run of [Manager.Reconcile] has done.
 type Report struct {
 	// Changed counts webhooks that were set, Right those that were as they
-	// should be, Newer those of a newer generation of the key, Skipped tenants
+	// should be, Newer those that a newer key has set, Skipped tenants
 	// that another replica works on, that Wants does not select, or that were
 	// suspended or removed meanwhile, and Failed those that could not be brought in order.
 	Changed, Right, Newer, Skipped, Failed int
+	// Refused counts those of the changed and the right that Telegram was
+	// turned away from lately; see Result.Refused.
+	Refused int
 	// Failures are the first 100 of those that failed.
 	Failures []Failure
 	// Next is what a later run may begin after: all tenants up to it were
@@ -274,6 +277,9 @@ func (r *run) count(s *step, result Result, skipped bool, err error) {
 		report.Changed++
 	default:
 		report.Right++
+	}
+	if err == nil && result.Refused {
+		report.Refused++
 	}
 	s.ended = true
 	for len(r.steps) > 0 && r.steps[0].ended {
