@@ -445,7 +445,12 @@ func (nilPool) List(context.Context, tenant.Filter) iter.Seq2[tenant.Record, err
 // setDirectly sets a bot's webhook as somebody at another address does.
 func (f *fleet) setDirectly(t *testing.T, bot *bottest.Bot, at, secret string) {
 	t.Helper()
-	form := url.Values{"url": {at}, "secret_token": {secret}, "max_connections": {"40"}, "allowed_updates": {"[]"}}
+	f.setKinds(t, bot, at, secret, "[]")
+}
+
+func (f *fleet) setKinds(t *testing.T, bot *bottest.Bot, at, secret, kinds string) {
+	t.Helper()
+	form := url.Values{"url": {at}, "secret_token": {secret}, "max_connections": {"40"}, "allowed_updates": {kinds}}
 	r, err := http.NewRequest(http.MethodPost, "https://api.telegram.org/bot"+bot.Token()+"/setWebhook", strings.NewReader(form.Encode()))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

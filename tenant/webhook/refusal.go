@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -40,11 +41,11 @@ type refusals struct {
 	tidied time.Time
 }
 
-// cure is that a webhook was set for a failure.
+// cure is when a webhook was last set for a failure, and how long to wait
+// before another one, if that did not help.
 type cure struct {
-	failed int64 // the failure's Unix time
-	at     time.Time
-	wait   time.Duration // for another one, if that did not help
+	at   time.Time
+	wait time.Duration
 }
 
 const minCure, maxCure = time.Hour, 24 * time.Hour
@@ -59,29 +60,24 @@ func (r *refusals) look(id string, info *gotgbot.WebhookInfo, now time.Time) (tu
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, found := r.cured[id]
-	turnedAway = !found || failed > c.failed && failed >= c.at.Unix()
+	turnedAway = !found || failed > c.at.Unix()
 	return turnedAway, turnedAway && now.Sub(c.at) >= c.wait
 }
 
-// set notes that a tenant's webhook was set, whatever for.
+// set notes that a tenant's webhook was set, with what Telegram said of it
+// before.
 func (r *refusals) set(id string, info *gotgbot.WebhookInfo, now time.Time) {
-	failed, ok := refused(info, now)
+	if _, ok := refused(info, now); !ok {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Sub(r.tidied) > recently {
 		r.tidied = now
-		for id, c := range r.cured {
-			if now.Sub(c.at) > maxCure+recently {
-				delete(r.cured, id)
-			}
-		}
-	}
-	if !ok {
-		delete(r.cured, id)
-		return
+		maps.DeleteFunc(r.cured, func(_ string, c cure) bool { return now.Sub(c.at) > maxCure+recently })
 	}
 	if r.cured == nil {
 		r.cured = make(map[string]cure)
 	}
-	r.cured[id] = cure{failed, now, min(max(2*r.cured[id].wait, minCure), maxCure)}
+	r.cured[id] = cure{now, min(max(2*r.cured[id].wait, minCure), maxCure)}
 }
