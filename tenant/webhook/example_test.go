@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -64,6 +65,38 @@ func Example() {
 	// 1 set <nil>
 	// 0 set <nil>
 	// customer-7 got: two pizzas, please
+}
+
+// A server whose limits fit the receiver's, and the order in which it ends.
+func ExampleReceiver() {
+	keys, _ := webhook.NewKeys(webhook.Key{Master: make([]byte, 32)})
+	in, _ := inbox.NewMemory(inbox.MemoryConfig{})
+	receiver, err := webhook.NewReceiver(in, keys, webhook.Config{ReplyWithin: 5 * time.Second})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhook/{opaque}", receiver)
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second, // of who sends a header byte by byte
+		MaxHeaderBytes:    16 << 10,        // many times what Telegram sends
+		IdleTimeout:       2 * time.Minute, // longer than a proxy's, so that it does not meet a closed connection
+		WriteTimeout:      time.Minute,     // longer than an answer takes; Telegram waits no longer either
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	done := make(chan error)
+	go func() { done <- server.Serve(listener) }()
+
+	// First nothing more comes in, then the workers end, then the inbox.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err = server.Shutdown(ctx)
+	fmt.Println(<-done, err)
+	// Output: http: Server closed <nil>
 }
 
 // A handler that answers callback queries in the webhook's answer saves a

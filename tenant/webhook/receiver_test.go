@@ -147,6 +147,40 @@ func TestAFullInboxAsksTelegramToComeBack(t *testing.T) {
 	assert.Equal(t, uint64(1), rc.Stats().Full)
 }
 
+// Telegram honours an hour at most, and takes no Retry-After for "at once".
+func TestRetryAfterIsBoundedBothWays(t *testing.T) {
+	keys := newKeys(t)
+	for name, test := range map[string]struct {
+		err  error // of the inbox
+		code int
+		want string
+	}{
+		"full, and it does not say till when":  {inbox.Full("a", errors.ScopeTenant, 0), 429, "1"},
+		"full, for a moment":                   {inbox.Full("a", errors.ScopeTenant, time.Millisecond), 429, "1"},
+		"full, for more than a second":         {inbox.Full("a", errors.ScopeTenant, time.Second+1), 429, "2"},
+		"full, for an hour":                    {inbox.Full("a", errors.ScopeTenant, time.Hour), 429, "3600"},
+		"full, for longer than Telegram waits": {inbox.Full("a", errors.ScopeTenant, 25*time.Hour), 429, "3600"},
+		"broken":                               {errors.New("x"), 503, "7"},
+		"broken, for less than we say":         {&errors.Error{Kind: errors.StoreUnavailable, RetryAfter: 3 * time.Second}, 503, "7"},
+		"broken, for more than we say":         {&errors.Error{Kind: errors.StoreUnavailable, RetryAfter: 30 * time.Second}, 503, "30"},
+		"broken, for longer than it waits":     {&errors.Error{Kind: errors.StoreUnavailable, RetryAfter: 2 * time.Hour}, 503, "3600"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, whole := range []bool{true, false} { // the Put failed, or its outcome
+				rc := newReceiver(t, putFunc(func(context.Context, []inbox.Update) ([]inbox.Outcome, error) {
+					if whole {
+						return nil, test.err
+					}
+					return []inbox.Outcome{{Err: test.err}}, nil
+				}), keys, webhook.Config{RetryAfter: 7 * time.Second})
+				w := serve(rc, request(keys, "a", body(1)))
+				assert.Equal(t, test.code, w.Code)
+				assert.Equal(t, test.want, w.Header().Get("Retry-After"))
+			}
+		})
+	}
+}
+
 // putFunc is an inbox that does what a test wants.
 type putFunc func(ctx context.Context, batch []inbox.Update) ([]inbox.Outcome, error)
 
