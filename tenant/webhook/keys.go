@@ -155,7 +155,7 @@ func (k *Keys) open(path string, now time.Time) (tenantID string, key *derived, 
 
 func cutGeneration(path string) (generation uint32, rest string, ok bool) {
 	text, rest, ok := strings.Cut(path, ".")
-	if !ok || text == "" || len(text) > 10 || text[0] == '+' || text[0] == '0' && text != "0" {
+	if !ok || text == "" || text[0] == '0' && text != "0" {
 		return 0, "", false
 	}
 	n, err := strconv.ParseUint(text, 10, 32)

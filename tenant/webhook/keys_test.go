@@ -55,6 +55,7 @@ func TestWhatIsDerivedNeverChanges(t *testing.T) {
 		{1, "customer-7", "1.x5X85SyvSmbRXKxR2S0DWNVlGhsACZyZ44U", "KalmMPd4w73hzDAimz1PbqZ8UPfQENooIEcz6XkA0j0"},
 		{2, "customer-7", "2.3Nx7eZ0Y5Q0fwWH9FZdIFqUh5m1Dspfjs10", "AVohIGMMUkpONRVVlso8S9omKnmeLs8GjF6OtWcCdwc"},
 		{4294967295, "Kunde ü", "4294967295.VF7wNUMX3aJWU4q0sDKVMWEtsFR9CTcl", "-6vn2M-rnn7zh8Gstpguv7c-NiVTFDJdMd5To0x_rE4"},
+		{1, strings.Repeat("x", 110) + "44863", "1.UXOBWqCk5toOgbntOBL__gm64-_1cMN7ugqQfEI8nN-XzgSQEGOKkJHZ56DjoQCHzB5nyaqVQN6SxyFyS1KQ5S7_ahlj9ylh0LFArOR0t7u9edzHFu-HcYPWxRVovzkdFplrJLn8-n843f1zPd0GVu-Efw9UiUhsR876WTehMMYhWjA", "CjVqLc6egm0WWC9b0oIpS9rElcbsC68WzMIduUTZPFM"}, // whose counter carries over
 		{1, strings.Repeat("x", 128), "1.f-xlZNNWrdv0B9LNVyXYzN4KaM-TCbSoC83bYopSlDEaIvzlXAu7DHRAPnbLCJXlrwwi4-bqs-PncgcC6BzXLvLrhQPB2Wt4T6a3k9wD9i_x1i_mL-LI2kbVFo3AcC1IesPX1WwWl4sTSMCWIZcq8QtlnM6ywkHb3_3H8RXkxibTISFZ7HyJ3jEgyNjpogOi", "3y51ZWpqjyL3JDmzHr_AP4TijziWAH-3o8b1wuXzb48"},
 	} {
 		keys := of(t, generation(test.generation))
@@ -173,7 +174,7 @@ func TestBadKeysAreAllReported(t *testing.T) {
 func FuzzPath(f *testing.F) {
 	keys, err := webhook.NewKeys(webhook.Key{Master: master, Generation: 1})
 	require.NoError(f, err)
-	for _, path := range []string{"", "/", "1.", keys.Path("a"), keys.Path(strings.Repeat("x", 128)), "1." + strings.Repeat("A", 5000), "4294967296.AAAA", "../1.x", "%2e", "\x00"} {
+	for _, path := range []string{"", "/", "1.", keys.Path("a"), keys.Path(strings.Repeat("x", 128)), "1." + strings.Repeat("A", 5000), "4294967296.AAAA", "../1.x", "%2e", "\x00", keys.Path("a") + "\n", "/x/" + keys.Path("a")[:8] + "\r\n" + keys.Path("a")[8:]} {
 		f.Add(path)
 	}
 	m := newMemory(f, inbox.MemoryConfig{})

@@ -54,7 +54,8 @@ type ManagerConfig struct {
 	// Starts bound how many bots are called for the first time, or the first
 	// time in an hour: Telegram loads few at once for one source address. Nil
 	// means [session.ColdStarts], by which 10,000 bots take some 17 h; an empty
-	// list is no limit.
+	// list is no limit. Replicas that call from one address, and begin at
+	// different places of the fleet, share what it may start: give each its part.
 	Starts []ratelimit.Limit
 	// Concurrency bounds how many bots are worked on at once. 0 means 8.
 	Concurrency int
@@ -290,8 +291,8 @@ func (m *Manager) change(ctx context.Context, id string, patience time.Duration,
 			}
 			return r, nil
 		}
-		wait, again := m.again(err, try)
-		if patience -= wait; !again || patience < 0 {
+		wait, more := again(err, try)
+		if patience -= wait; !more || patience < 0 {
 			return r, fail("change webhook", id, errors.KindOf(err), err)
 		}
 		if err := sleep(ctx, wait); err != nil {
@@ -308,10 +309,10 @@ const (
 )
 
 // again says whether a failure may be gone after a while.
-func (m *Manager) again(err error, try int) (time.Duration, bool) {
+func again(err error, try int) (time.Duration, bool) {
 	after := errors.RetryAfter(err)
 	switch {
-	case !errors.Temporary(err) || after > m.cfg.MaxWait:
+	case !errors.Temporary(err):
 		return 0, false
 	case after > 0: // another replica has set it a moment ago, or too many bots start
 		return after, try < maxWaited

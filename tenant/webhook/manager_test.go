@@ -359,11 +359,18 @@ func TestWhatTelegramSaysOfWaitingIsKept(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, r.Changed)
 		assert.Equal(t, time.Minute, time.Since(begun))
-		f.srv.Fail(bottest.Fault{Method: "getWebhookInfo", Do: bottest.TooManyRequests(300 * time.Second)})
+		f.srv.Fail(bottest.Fault{Method: "getWebhookInfo", Do: bottest.TooManyRequests(300 * time.Second), Times: 1})
 		begun = time.Now()
 		_, err = m.Ensure(bg, "a", webhook.Options{})
 		require.ErrorIs(t, err, errors.RateLimited, "longer than we wait")
 		assert.Zero(t, time.Since(begun))
+
+		f.add(t, "b")
+		f.srv.Reset()
+		f.srv.Fail(bottest.Fault{Method: "setWebhook", Do: bottest.TooManyRequests(time.Second)})
+		_, err = m.Ensure(bg, "b", webhook.Options{})
+		require.ErrorIs(t, err, errors.RateLimited)
+		assert.Equal(t, 20, f.srv.CallCount("setWebhook"), "nor for ever")
 	})
 }
 

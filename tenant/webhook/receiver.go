@@ -304,6 +304,5 @@ func (rc *Receiver) refuse(w http.ResponseWriter, status int, after time.Duratio
 		after = min(after, maxRetryAfter)
 		w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
 	}
-	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(status)
 }

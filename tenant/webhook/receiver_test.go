@@ -89,6 +89,8 @@ func TestWhatIsNotTelegramsIsRefused(t *testing.T) {
 			assert.Zero(t, depth(t, m))
 			s := rc.Stats()
 			assert.Equal(t, uint64(1), s.Strangers+s.BadRequests)
+			assert.Equal(t, test.want == http.StatusUnauthorized, s.BadSecret == 1)
+			assert.Equal(t, test.want == http.StatusMethodNotAllowed, w.Header().Get("Allow") == http.MethodPost)
 		})
 	}
 }

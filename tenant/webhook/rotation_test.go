@@ -99,19 +99,31 @@ func TestAKeyThatDoesNotFitChangesNothing(t *testing.T) {
 	assert.Equal(t, "webhook keys 3 1 4", keys.String())
 }
 
-// Many rotate at once: each generation at most once, and none goes missing.
-func TestConcurrentRotationsAllCount(t *testing.T) {
+// Many change the keys at once: none of what they did goes missing.
+func TestConcurrentChangesAllCount(t *testing.T) {
+	const many, each = 8, 100
 	keys := newKeys(t)
 	var wg sync.WaitGroup
-	for i := range uint32(32) {
-		wg.Go(func() { _ = keys.Accept(generation(i+2), time.Time{}) })
-		wg.Go(func() { _ = keys.Rotate(generation(i%4+2), time.Hour) })
+	for i := range uint32(many) {
+		wg.Go(func() {
+			for n := range uint32(each) {
+				g := 2 + i*each + n
+				assert.NoError(t, keys.Accept(generation(g), time.Time{}))
+				if n%4 == 0 {
+					assert.NoError(t, keys.Rotate(generation(g), time.Hour))
+				}
+			}
+		})
 	}
 	wg.Wait()
-	for g := range uint32(33) {
-		assert.True(t, takes(t, keys, generation(g+1)), g+1)
+	seen := make(map[string]bool)
+	for _, g := range strings.Fields(keys.String()) {
+		seen[g] = true
 	}
-	assert.Len(t, strings.Fields(keys.String()), 2+33)
+	for g := range uint32(many*each + 1) {
+		assert.True(t, seen[fmt.Sprint(g+1)], g+1)
+	}
+	assert.Len(t, strings.Fields(keys.String()), 2+many*each+1, "each once")
 }
 
 // Replicas that have rotated, have not yet, and have gone back agree on whose
@@ -151,7 +163,7 @@ func TestAManagerKnowsARotationAheadFromOneGoneBack(t *testing.T) {
 		require.NoError(t, one.Rotate(generation(2), time.Hour))
 		assert.Equal(t, "2 set, 0 right, 0 newer", reconcile(one))
 		time.Sleep(2 * time.Hour)
-		require.NoError(t, two.Accept(generation(1), time.Time{}))
+		require.NoError(t, two.Accept(generation(7), time.Time{}))
 		assert.Equal(t, "2 set, 0 right, 0 newer", reconcile(two), "also when its grace is over")
 		require.NoError(t, one.Rotate(generation(2), time.Hour))
 		assert.Equal(t, "2 set, 0 right, 0 newer", reconcile(one))
