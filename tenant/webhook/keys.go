@@ -75,7 +75,8 @@ type Accepted struct {
 // A replica that does not know a key answers 404 to what is signed with it.
 // Telegram then tries again, maybe at another replica, for a day.
 //
-// A Keys is safe for concurrent use. It prints as its generations.
+// A Keys is made by [NewKeys] and safe for concurrent use. It prints as its
+// generations.
 type Keys struct {
 	mu  sync.Mutex // of those who change set
 	set atomic.Pointer[keySet]
@@ -120,6 +121,8 @@ func NewKeys(current Key, others ...Accepted) (*Keys, error) {
 	k.set.Store(set)
 	return k, nil
 }
+
+func (k *Keys) made() bool { return k != nil && k.set.Load() != nil }
 
 // Generation returns that of the current key.
 func (k *Keys) Generation() uint32 { return k.set.Load().current.generation }

@@ -68,7 +68,8 @@ type ManagerConfig struct {
 	Wants func(r tenant.Record) bool
 	// Claim asks for the right to work on a tenant's webhook, so that several
 	// replicas share the work. Where it returns false another one has it, and
-	// the tenant is skipped. release is called afterwards. Nil claims nothing:
+	// the tenant is skipped. release is called afterwards; that may take as long
+	// as Starts keep a bot waiting for its turn. Nil claims nothing:
 	// replicas then all look, and set the same where it differs, which is safe.
 	Claim func(ctx context.Context, id string) (release func(), ok bool, err error)
 
@@ -111,8 +112,8 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	if tenants == nil {
 		bad = append(bad, errors.New("tenants are nil"))
 	}
-	if keys == nil {
-		bad = append(bad, errors.New("keys are nil"))
+	if !keys.made() {
+		bad = append(bad, errors.New("keys are nil or not from NewKeys"))
 	}
 	base, err := checkURL(cfg.URL)
 	if err != nil {
@@ -175,6 +176,7 @@ func checkURL(text string) (base string, err error) {
 			return "", errors.New("field URL has a port that Telegram does not deliver to")
 		}
 	}
+	u.Host = strings.ToLower(u.Host) // as the server tells it (td, HttpUrl.cpp)
 	return strings.TrimSuffix(u.String(), "/") + "/", nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/webhook"
 )
 
@@ -423,8 +424,19 @@ func TestTenThousandWebhooksAreReconciled(t *testing.T) {
 	})
 }
 
+// The server tells a host in lower case.
+func TestAHostIsComparedAsTheServerTellsIt(t *testing.T) {
+	m, err := webhook.NewManager(nilPool{}, nilPool{}, newKeys(t), webhook.ManagerConfig{URL: "HTTPS://Hooks.Example.COM:8443/WebHook"})
+	require.NoError(t, err)
+	assert.Equal(t, "https://hooks.example.com:8443/WebHook/"+newKeys(t).Path("a"), m.URL("a"))
+}
+
 func TestABadManagerConfigurationIsReportedAtOnce(t *testing.T) {
-	_, err := webhook.NewManager(nil, nil, nil, webhook.ManagerConfig{
+	_, err := webhook.NewManager(nilPool{}, nilPool{}, &webhook.Keys{}, webhook.ManagerConfig{URL: hookURL})
+	assert.ErrorContains(t, err, "not from NewKeys")
+	_, err = webhook.NewReceiver(newMemory(t, inbox.MemoryConfig{}), &webhook.Keys{}, webhook.Config{})
+	assert.ErrorContains(t, err, "not from NewKeys")
+	_, err = webhook.NewManager(nil, nil, nil, webhook.ManagerConfig{
 		URL: "http://example.com", AllowedUpdates: []string{"massage"}, MaxConnections: 101, Concurrency: -1, MaxWait: -1,
 		Starts: []ratelimit.Limit{{Rate: 1, Burst: -1}, {Rate: 0, Burst: 1 << 62}},
 	})

@@ -164,8 +164,8 @@ func NewReceiver(in Inbox, keys *Keys, cfg Config) (*Receiver, error) {
 	if in == nil {
 		bad = append(bad, errors.New("inbox is nil"))
 	}
-	if keys == nil {
-		bad = append(bad, errors.New("keys are nil"))
+	if !keys.made() {
+		bad = append(bad, errors.New("keys are nil or not from NewKeys"))
 	}
 	if len(bad) > 0 {
 		return nil, fail("configure receiver", "", errors.Internal, errors.Join(bad...))

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -91,25 +92,37 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 		}
 		return true
 	}
+	list := func() error {
+		for r, err := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
+			if err != nil {
+				return err
+			}
+			s := run.begin(r.ID)
+			if m.cfg.Wants != nil && !m.cfg.Wants(r) {
+				run.done(ctx, m, s, Result{}, true, nil)
+				continue
+			}
+			if !late() || !give(s) {
+				return nil
+			}
+		}
+		for late() && run.wait(ctx) {
+		}
+		return nil
+	}
 	var err error
-	for r, listErr := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
-		if listErr != nil {
-			err = listErr
-			break
-		}
-		s := run.begin(r.ID)
-		if m.cfg.Wants != nil && !m.cfg.Wants(r) {
-			run.done(ctx, m, s, Result{}, true, nil)
-			continue
-		}
-		if !late() || !give(s) {
-			break
-		}
-	}
-	for err == nil && late() && run.wait(ctx) {
-	}
-	close(jobs)
-	wg.Wait()
+	func() {
+		defer wg.Wait()
+		defer close(jobs)
+		ended := false
+		defer func() {
+			if !ended { // the lister, Wants or Progress has panicked: no worker outlives this
+				cancel()
+			}
+		}()
+		err = list()
+		ended = true
+	}()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -139,6 +152,11 @@ func (m *Manager) later(s *step, err error) (at time.Time, again bool) {
 
 // ensureClaimed ensures a tenant's webhook, if that is this replica's to do.
 func (m *Manager) ensureClaimed(ctx context.Context, id string) (r Result, skipped bool, err error) {
+	defer func() {
+		if p := recover(); p != nil { // one tenant's, or Claim's, and no end of the service
+			skipped, err = false, fail("reconcile webhook", id, errors.Internal, fmt.Errorf("panic of type %T", p))
+		}
+	}()
 	if m.cfg.Claim != nil {
 		release, ok, err := m.cfg.Claim(ctx, id)
 		if err != nil || !ok {

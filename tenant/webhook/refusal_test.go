@@ -126,6 +126,19 @@ func TestAFailureThatStaysIsNotSetForForEver(t *testing.T) {
 	})
 }
 
+// What failed at another URL says nothing of ours.
+func TestAFailureElsewhereIsNotOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		bot, ann := f.add(t, "a"), f.srv.NewUser("Ann")
+		f.deliverTo(turning(http.StatusNotFound))
+		f.setDirectly(t, bot, "https://theirs.example.com/bot", "")
+		ann.Write(bot, "hi")
+		pass(time.Minute)
+		assert.Equal(t, webhook.Report{Changed: 1, Next: "a"}, reconcile(t, f.webhooks(t, unpaced(webhook.ManagerConfig{}))))
+	})
+}
+
 // The webhook's own certificate, and what else Telegram shows.
 func TestACertificateIsADifference(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
