@@ -1,11 +1,13 @@
 package webhook_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -208,8 +210,16 @@ func TestOneThatFailsStopsNoneOfTheOthers(t *testing.T) {
 		f.srv.Fail(bottest.Fault{Bot: bots["t05"], Method: "getWebhookInfo", Do: bottest.Restart500(), Times: 2})
 		_, err := f.Suspend(bg, "t09", "test")
 		require.NoError(t, err)
-		report, err := f.webhooks(t, unpaced(webhook.ManagerConfig{})).Reconcile(bg, webhook.Reconcile{})
+		var log bytes.Buffer
+		report, err := f.webhooks(t, unpaced(webhook.ManagerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})).Reconcile(bg, webhook.Reconcile{})
 		require.NoError(t, err)
+		assert.Equal(t, 3, strings.Count(log.String(), "webhook not in order"))
+		assert.Equal(t, 16, strings.Count(log.String(), "webhook changed"))
+		for id, bot := range bots {
+			assert.NotContains(t, log.String(), bot.Token())
+			assert.NotContains(t, log.String(), f.keys.Path(id))
+			assert.NotContains(t, log.String(), f.keys.Secret(id))
+		}
 		assert.Equal(t, [3]int{16, 3, 0}, [3]int{report.Changed, report.Failed, report.Skipped})
 		assert.Equal(t, "t19", report.Next)
 		kinds := make(map[string]errors.Kind)

@@ -115,6 +115,7 @@ func TestTheSourceIsThePeerUnlessAProxyThatIsTrustedSaysOtherwise(t *testing.T) 
 		"as IPv6 writes it":                {nil, "[::ffff:91.108.6.7]:1", nil, 200},
 		"a proxy that is not trusted":      {nil, "10.0.0.1:1", []string{"91.108.6.7"}, 403},
 		"a proxy that is":                  {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"91.108.6.7"}, 200},
+		"a proxy that writes it as IPv6":   {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"::ffff:91.108.6.7, ::ffff:10.0.0.2"}, 200},
 		"what the client put on the left":  {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"91.108.6.7, 8.8.8.8"}, 403},
 		"and what it put into lines above": {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"91.108.6.7", "8.8.8.8"}, 403},
 		"two proxies":                      {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"1.1.1.1, 91.108.6.7, 10.0.0.2"}, 200},
