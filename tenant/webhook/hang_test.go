@@ -149,6 +149,22 @@ func TestAnInboxThatIsDownIsAskedOnceForAllThatWait(t *testing.T) {
 	})
 }
 
+// Whose time is over in the moment in which it is to put for all may not just
+// leave, or nobody ever would again.
+func TestTheLeadIsNotLostToWhoGivesUp(t *testing.T) {
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			keys := newKeys(t)
+			rc := newReceiver(t, putFunc(func(_ context.Context, batch []inbox.Update) ([]inbox.Outcome, error) {
+				time.Sleep(time.Second)
+				return make([]inbox.Outcome, len(batch)), nil
+			}), keys, webhook.Config{PutTimeout: time.Second})
+			crowd(t, rc, updates(keys, 3))
+			require.Equal(t, http.StatusOK, serve(rc, request(keys, "a", body(9))).Code)
+		})
+	}
+}
+
 // storeFunc is a store of tenants that does what a test wants.
 type storeFunc func(ctx context.Context, id string) (tenant.Record, error)
 

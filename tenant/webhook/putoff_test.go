@@ -112,6 +112,27 @@ func TestARunThatIsBrokenOffWhileBotsWaitEnds(t *testing.T) {
 	})
 }
 
+func TestARunWorksOnSomeBotsAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ids listOf
+		for i := range 16 {
+			ids = append(ids, fmt.Sprintf("t%03d", i))
+		}
+		pool := poolFunc(func(context.Context, string, func(context.Context, *tenant.Tenant) error) error {
+			time.Sleep(time.Second)
+			return nil
+		})
+		for concurrency, want := range map[int]time.Duration{0: 2 * time.Second, 1: 16 * time.Second, 16: time.Second} {
+			m, err := webhook.NewManager(pool, ids, newKeys(t), unpaced(webhook.ManagerConfig{URL: hookURL, Concurrency: concurrency}))
+			require.NoError(t, err)
+			begun := time.Now()
+			_, err = m.Reconcile(bg, webhook.Reconcile{})
+			require.NoError(t, err)
+			assert.Equal(t, want, time.Since(begun))
+		}
+	})
+}
+
 func TestOnlyTenantsThatAreSelectedGetAWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, bottest.NoLimits())

@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"mime/multipart"
@@ -203,10 +204,12 @@ func TestRemoveDropsWhatWaits(t *testing.T) {
 	})
 }
 
-// A replica with other kinds sets a webhook between this one's set and look: that
-// is not how the server shows ours.
-func TestWhatAnotherReplicaAskedForIsNotTakenForOurs(t *testing.T) {
-	for _, kinds := range []string{`["poll","callback_query"]`, "[]"} {
+// Somebody sets a webhook between this replica's set and look: that is not how
+// the server shows ours.
+func TestWhatAnotherAskedForIsNotTakenForOurs(t *testing.T) {
+	for _, test := range []struct{ at, kinds string }{
+		{"", `["poll","callback_query"]`}, {"", "[]"}, {"https://theirs.example.com/bot", `["poll"]`},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t, bottest.NoLimits())
 			bot := f.add(t, "a")
@@ -218,15 +221,17 @@ func TestWhatAnotherReplicaAskedForIsNotTakenForOurs(t *testing.T) {
 				asked++
 				return asked == 2 // after the set
 			}})
-			f.setKinds(t, bot, m.URL("a"), f.keys.Secret("a"), kinds)
+			f.setKinds(t, bot, m.URL("a"), f.keys.Secret("a"), test.kinds)
 			var wg sync.WaitGroup
 			wg.Go(func() { assert.Equal(t, 1, reconcile(t, m).Changed) })
 			pass(500 * time.Millisecond)
-			f.setKinds(t, bot, m.URL("a"), f.keys.Secret("a"), kinds)
+			f.setKinds(t, bot, cmp.Or(test.at, m.URL("a")), f.keys.Secret("a"), test.kinds)
 			wg.Wait()
 			require.Equal(t, 2, asked)
 			assert.Equal(t, 1, reconcile(t, m).Changed, "it differs, and is set")
 			assert.Zero(t, reconcile(t, m).Changed)
+			f.setKinds(t, bot, m.URL("a"), f.keys.Secret("a"), `["poll"]`)
+			assert.Equal(t, 1, reconcile(t, m).Changed)
 		})
 	}
 }
