@@ -67,6 +67,31 @@ func Example() {
 	// customer-7 got: two pizzas, please
 }
 
+// A fleet of two replicas rotates its key: all accept the next one before the
+// first sets webhooks with it.
+func ExampleKeys() {
+	master := []byte("32 random bytes from the secrets") // of a vault, in earnest
+	one, next := webhook.Key{Master: master, Generation: 1}, webhook.Key{Master: master, Generation: 2}
+	a, _ := webhook.NewKeys(one)
+	b, _ := webhook.NewKeys(one)
+	for _, replica := range []*webhook.Keys{a, b} {
+		if err := replica.Accept(next, time.Time{}); err != nil {
+			panic(err)
+		}
+	}
+	for _, replica := range []*webhook.Keys{a, b} {
+		if err := replica.Rotate(next, 48*time.Hour); err != nil { // and then Reconcile
+			panic(err)
+		}
+	}
+	fmt.Println(a, "and", b)
+	_ = a.Rotate(one, 48*time.Hour) // back, should it be needed
+	fmt.Println(a)
+	// Output:
+	// webhook keys 2 1 and webhook keys 2 1
+	// webhook keys 1 2
+}
+
 // A server whose limits fit the receiver's, and the order in which it ends.
 func ExampleReceiver() {
 	keys, _ := webhook.NewKeys(webhook.Key{Master: make([]byte, 32)})
