@@ -120,7 +120,7 @@ func (f *fleet) reconcile(ctx context.Context, hooks *webhook.Manager) {
 			pause(ctx, time.Minute)
 			continue
 		}
-		f.log.Info("webhooks reconciled", "set", report.Changed, "right", report.Right, "failed", report.Failed)
+		f.log.Info("webhooks reconciled", "set", report.Changed, "right", report.Right, "newer", report.Newer, "refused", report.Refused, "failed", report.Failed)
 		next = ""
 		pause(ctx, reconcileEvery)
 	}

@@ -185,16 +185,22 @@ func TestADispatcherKnowsTheKindsItsHandlersWant(t *testing.T) {
 		handlers []ext.Handler
 		want     []string
 	}{
-		"none":             {nil, nil},
-		"a message":        {[]ext.Handler{handlers.NewMessage(nil, r)}, []string{"message"}},
-		"edits":            {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true)}, []string{"edited_message", "message"}},
-		"channels":         {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true).SetAllowChannel(true)}, []string{"channel_post", "edited_channel_post", "edited_message", "message"}},
-		"business":         {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowBusiness(true)}, []string{"business_message", "message"}},
-		"a command":        {[]ext.Handler{handlers.NewCommand("x", r).SetAllowChannel(true)}, []string{"channel_post", "message"}},
-		"a named one":      {[]ext.Handler{handlers.NewNamedhandler("n", handlers.NewChatMember(nil, r))}, []string{"chat_member"}},
-		"a pointer":        {[]ext.Handler{&handlers.Message{}}, []string{"message"}},
-		"one of ours":      {[]ext.Handler{odd{}}, nil},
-		"one among others": {[]ext.Handler{handlers.NewMessage(nil, r), odd{}}, nil},
+		"none":        {nil, nil},
+		"a message":   {[]ext.Handler{handlers.NewMessage(nil, r)}, []string{"message"}},
+		"edits":       {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true)}, []string{"edited_message", "message"}},
+		"channels":    {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true).SetAllowChannel(true)}, []string{"channel_post", "edited_channel_post", "edited_message", "message"}},
+		"business":    {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowBusiness(true)}, []string{"business_message", "message"}},
+		"a command":   {[]ext.Handler{handlers.NewCommand("x", r).SetAllowChannel(true)}, []string{"channel_post", "message"}},
+		"a named one": {[]ext.Handler{handlers.NewNamedhandler("n", handlers.NewChatMember(nil, r))}, []string{"chat_member"}},
+		"a pointer":   {[]ext.Handler{&handlers.Message{}}, []string{"message"}},
+		"any pointer": {[]ext.Handler{
+			&handlers.ChatMember{}, &handlers.MyChatMember{}, &handlers.Reaction{}, &handlers.PreCheckoutQuery{},
+			&handlers.Named{Handler: &handlers.Poll{}}, &handlers.Conversation{EntryPoints: []ext.Handler{&handlers.Command{}}},
+		}, []string{"chat_member", "message", "message_reaction", "my_chat_member", "poll", "pre_checkout_query"}},
+		"a pointer to one of ours": {[]ext.Handler{&odd{}}, nil},
+		"no pointer":               {[]ext.Handler{(*handlers.Message)(nil)}, nil},
+		"one of ours":              {[]ext.Handler{odd{}}, nil},
+		"one among others":         {[]ext.Handler{handlers.NewMessage(nil, r), odd{}}, nil},
 		"a conversation": {[]ext.Handler{handlers.NewConversation(
 			[]ext.Handler{handlers.NewCommand("x", r)}, map[string][]ext.Handler{"s": {handlers.NewCallback(nil, r)}},
 			&handlers.ConversationOpts{Exits: []ext.Handler{handlers.NewPollAnswer(nil, r)}, Fallbacks: []ext.Handler{handlers.NewReaction(nil, r)}},

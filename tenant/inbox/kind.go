@@ -5,7 +5,8 @@ import "time"
 // The kinds of updates (Bot API, Update), and for how long one that was
 // received is worth handling. Telegram itself keeps undelivered inline queries
 // for 30 s and other queries for 150 s (telegram-bot-api, Client.cpp), because
-// it takes no answer to them later. Zero is for ever.
+// it takes no answer to them later; a payment's last question is over sooner.
+// Zero is for ever.
 var kindTable = []struct {
 	name string
 	keep time.Duration
@@ -25,7 +26,7 @@ var kindTable = []struct {
 	{"message_reaction_count", 0},
 	{"chosen_inline_result", 0},
 	{"shipping_query", 150 * time.Second},
-	{"pre_checkout_query", 150 * time.Second},
+	{"pre_checkout_query", 10 * time.Second}, // (Bot API, answerPreCheckoutQuery)
 	{"purchased_paid_media", 0},
 	{"poll", 0},
 	{"poll_answer", 0},

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -119,20 +120,14 @@ func (s *kindSet) puts(kinds map[string]bool) {
 	}
 }
 
-// pointee returns what a pointer to one of gotgbot's composite handlers points
-// to.
+// pointee returns what a pointer to one of gotgbot's handlers points to.
 func pointee(h ext.Handler) (ext.Handler, bool) {
-	switch h := h.(type) {
-	case *handlers.Message:
-		return *h, true
-	case *handlers.Command:
-		return *h, true
-	case *handlers.CallbackQuery:
-		return *h, true
-	case *handlers.Named:
-		return *h, true
-	case *handlers.Conversation:
-		return *h, true
+	v := reflect.ValueOf(h)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Type().Elem().PkgPath() != gotgbotHandlers {
+		return nil, false
 	}
-	return nil, false
+	inner, ok := v.Elem().Interface().(ext.Handler)
+	return inner, ok
 }
+
+var gotgbotHandlers = reflect.TypeFor[handlers.Message]().PkgPath()

@@ -97,7 +97,9 @@ func TestAKindThatTheServerDoesNotKnowIsNotAskedForForEver(t *testing.T) {
 		assert.Equal(t, 1, changed(start()), "a new process has to find it out")
 		_, err := f.webhooks(t, unpaced(webhook.ManagerConfig{AllowedUpdates: []string{"poll"}})).Reconcile(bg, webhook.Reconcile{})
 		require.NoError(t, err)
+		asked := f.srv.CallCount("getWebhookInfo")
 		assert.Equal(t, 3, changed(m), "and what differs beyond that is set")
+		assert.Equal(t, asked+3, f.srv.CallCount("getWebhookInfo"), "without finding out again")
 	})
 }
 

@@ -12,6 +12,10 @@ import (
 
 // read reads a request's body. The status is what to refuse it with, or 0.
 func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, status int) {
+	// The server takes the deadline away when it has met the body's end, which
+	// it looks for also behind what is refused. What can't set one, such as a
+	// recorder, has no slow bodies to fear.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout))
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return nil, http.StatusUnsupportedMediaType
 	}
@@ -21,9 +25,6 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, st
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, http.StatusUnsupportedMediaType
 	}
-	// The server takes the deadline away when it has met the body's end. What
-	// can't set one, such as a recorder, has no slow bodies to fear.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout))
 	var err error
 	if n := r.ContentLength; n >= 0 {
 		raw = make([]byte, n)

@@ -25,13 +25,21 @@
 // Where the master key of [Keys] comes from: 32 random bytes that every replica
 // has and nobody else. Each tenant's path and secret are derived of it, so
 // nothing is stored, and what is lost when it is lost is only a Reconcile with
-// a new one. To rotate it, see [Keys.Rotate] and [Accepted].
+// a new one of a greater generation. [Keys] says how to rotate it.
 //
 // # Strangers
 //
 // The path is not the token and tells nothing of the tenant. A request without
 // the right path and secret is refused before anything is read, asked or
-// remembered, and its connection closed.
+// remembered. Its HTTP/1.1 connection is closed; of an HTTP/2 connection only
+// its stream ends, since a proxy may have others on it.
+//
+// What comes before a request is the [http.Server]'s: give it a
+// ReadHeaderTimeout, or who sends a header byte by byte holds a connection for
+// as long as they like, and an IdleTimeout. The receiver bounds the body itself.
+// A WriteTimeout must be longer than an answer may take: BodyTimeout, twice
+// PutTimeout, ReplyWithin and some seconds more. The example of [Receiver] has
+// all of them.
 //
 // # What it does not do
 //

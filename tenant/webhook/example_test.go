@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -64,6 +65,63 @@ func Example() {
 	// 1 set <nil>
 	// 0 set <nil>
 	// customer-7 got: two pizzas, please
+}
+
+// A fleet of two replicas rotates its key: all accept the next one before the
+// first sets webhooks with it.
+func ExampleKeys() {
+	master := []byte("32 random bytes from the secrets") // of a vault, in earnest
+	one, next := webhook.Key{Master: master, Generation: 1}, webhook.Key{Master: master, Generation: 2}
+	a, _ := webhook.NewKeys(one)
+	b, _ := webhook.NewKeys(one)
+	for _, replica := range []*webhook.Keys{a, b} {
+		if err := replica.Accept(next, time.Time{}); err != nil {
+			panic(err)
+		}
+	}
+	for _, replica := range []*webhook.Keys{a, b} {
+		if err := replica.Rotate(next, 48*time.Hour); err != nil { // and then Reconcile
+			panic(err)
+		}
+	}
+	fmt.Println(a, "and", b)
+	_ = a.Rotate(one, 48*time.Hour) // back, should it be needed
+	fmt.Println(a)
+	// Output:
+	// webhook keys 2 1 and webhook keys 2 1
+	// webhook keys 1 2
+}
+
+// A server whose limits fit the receiver's, and the order in which it ends.
+func ExampleReceiver() {
+	keys, _ := webhook.NewKeys(webhook.Key{Master: make([]byte, 32)})
+	in, _ := inbox.NewMemory(inbox.MemoryConfig{})
+	receiver, err := webhook.NewReceiver(in, keys, webhook.Config{ReplyWithin: 5 * time.Second})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhook/{opaque}", receiver)
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second, // of who sends a header byte by byte
+		MaxHeaderBytes:    16 << 10,        // many times what Telegram sends
+		IdleTimeout:       2 * time.Minute, // longer than a proxy's, so that it does not meet a closed connection
+		WriteTimeout:      time.Minute,     // longer than an answer takes; Telegram waits no longer either
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	done := make(chan error)
+	go func() { done <- server.Serve(listener) }()
+
+	// First nothing more comes in, then the workers end, then the inbox.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err = server.Shutdown(ctx)
+	fmt.Println(<-done, err)
+	// Output: http: Server closed <nil>
 }
 
 // A handler that answers callback queries in the webhook's answer saves a

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/webhook"
@@ -126,6 +127,42 @@ func TestMoreThanMayWaitAreRefusedAtOnce(t *testing.T) {
 		wg.Wait()
 		assert.Equal(t, http.StatusOK, serve(rc, request(keys, "late", body(1))).Code)
 	})
+}
+
+// Those that wait for an inbox that turns out to be down fail with the one that
+// found out, and don't each find out anew.
+func TestAnInboxThatIsDownIsAskedOnceForAllThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := newKeys(t)
+		var asked atomic.Int64
+		rc := newReceiver(t, putFunc(func(context.Context, []inbox.Update) ([]inbox.Outcome, error) {
+			asked.Add(1)
+			time.Sleep(3 * time.Second)
+			return nil, errors.New("no connection")
+		}), keys, webhook.Config{MaxBatch: 10})
+		codes, worst := crowd(t, rc, updates(keys, 100))
+		assert.Equal(t, map[int]int{http.StatusServiceUnavailable: 100}, codes)
+		assert.Equal(t, 3*time.Second, worst)
+		assert.Equal(t, int64(1), asked.Load())
+		assert.Equal(t, http.StatusServiceUnavailable, serve(rc, request(keys, "a", body(1))).Code)
+		assert.Equal(t, int64(2), asked.Load())
+	})
+}
+
+// Whose time is over in the moment in which it is to put for all may not just
+// leave, or nobody ever would again.
+func TestTheLeadIsNotLostToWhoGivesUp(t *testing.T) {
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			keys := newKeys(t)
+			rc := newReceiver(t, putFunc(func(_ context.Context, batch []inbox.Update) ([]inbox.Outcome, error) {
+				time.Sleep(time.Second)
+				return make([]inbox.Outcome, len(batch)), nil
+			}), keys, webhook.Config{PutTimeout: time.Second})
+			crowd(t, rc, updates(keys, 3))
+			require.Equal(t, http.StatusOK, serve(rc, request(keys, "a", body(9))).Code)
+		})
+	}
 }
 
 // storeFunc is a store of tenants that does what a test wants.

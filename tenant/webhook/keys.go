@@ -44,13 +44,39 @@ type Accepted struct {
 	Key
 	// Until is when it is no longer accepted; zero is never.
 	Until time.Time
+	// Retired is set of a newer key that the fleet has gone back from: a
+	// [Manager] then sets the webhooks that still have it with the current one.
+	// Those of other newer keys it leaves alone, since another replica has
+	// rotated already. For older keys it says nothing.
+	Retired bool
 }
 
 // Keys derives of each tenant the path and the secret of its webhook. They are
 // not stored anywhere: every process with the same master key derives the same
 // ones, and a path says, to those who have the key, whose it is.
 //
-// A Keys is safe for concurrent use. It prints as its generations.
+// A fleet of replicas rotates its key in steps, so that none refuses what
+// another has set:
+//
+//  1. Every replica accepts the next key, with [Keys.Accept] or, where it
+//     starts, as an [Accepted] one.
+//  2. When all do, every replica calls [Keys.Rotate]. One that starts from now
+//     on has the next key as its current one, and accepts the one before.
+//  3. [Manager.Reconcile] sets the webhooks. The grace of the key before lasts
+//     until the last replica has rotated and a Reconcile that began after that
+//     has ended; for 10,000 bots that takes most of a day.
+//
+// To go back, every replica rotates to the key before, which its grace still
+// accepts; one that starts has that as its current key, and the one gone back
+// from as an Accepted key that is Retired. Between two replicas of which one has
+// rotated and the other not yet, webhooks may be set to and fro, which does no
+// harm while each accepts both keys.
+//
+// A replica that does not know a key answers 404 to what is signed with it.
+// Telegram then tries again, maybe at another replica, for a day.
+//
+// A Keys is made by [NewKeys] and safe for concurrent use. It prints as its
+// generations.
 type Keys struct {
 	mu  sync.Mutex // of those who change set
 	set atomic.Pointer[keySet]
@@ -58,12 +84,13 @@ type Keys struct {
 
 type keySet struct {
 	current *derived
-	all     []accepted
+	all     []accepted // the current one first
 }
 
 type accepted struct {
 	*derived
-	until time.Time
+	until   time.Time // zero is for ever
+	retired bool      // it was the current one, or would have been
 }
 
 // NewKeys returns the keys of a fleet. Webhooks are set with current, and
@@ -85,7 +112,7 @@ func NewKeys(current Key, others ...Accepted) (*Keys, error) {
 			bad = append(bad, fmt.Errorf("other key %d: there is another of generation %d", i, o.Generation))
 			continue
 		}
-		set.all = append(set.all, accepted{d, o.Until})
+		set.all = append(set.all, accepted{d, o.Until, o.Retired})
 	}
 	if len(bad) > 0 {
 		return nil, fail("make webhook keys", "", errors.Internal, errors.Join(bad...))
@@ -95,48 +122,15 @@ func NewKeys(current Key, others ...Accepted) (*Keys, error) {
 	return k, nil
 }
 
-// Rotate makes next the current key, with which webhooks are set from now on:
-// [Manager.Reconcile] is what sets them. The one before is accepted for grace
-// more, which should be longer than that takes. next has a greater generation
-// than any key so far.
-//
-// In a fleet of several processes it is the configuration that changes, in two
-// steps: first every process gets the next key as one that is accepted, then
-// as the current one.
-func (k *Keys) Rotate(next Key, grace time.Duration) error {
-	const op = "rotate webhook keys"
-	d, err := derive(next)
-	if err != nil {
-		return fail(op, "", errors.BadRequest, err)
-	}
-	if grace < 0 {
-		return fail(op, "", errors.BadRequest, errors.New("grace is negative"))
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now := time.Now()
-	old := k.set.Load()
-	set := &keySet{current: d, all: []accepted{{derived: d}}}
-	for _, a := range old.all {
-		if a.generation >= d.generation {
-			return fail(op, "", errors.BadRequest, fmt.Errorf("generation %d is not greater than %d", d.generation, a.generation))
-		}
-		if a.derived == old.current {
-			a.until = now.Add(grace)
-		}
-		if a.until.IsZero() || now.Before(a.until) {
-			set.all = append(set.all, a)
-		}
-	}
-	k.set.Store(set)
-	return nil
-}
+func (k *Keys) made() bool { return k != nil && k.set.Load() != nil }
 
 // Generation returns that of the current key.
 func (k *Keys) Generation() uint32 { return k.set.Load().current.generation }
 
 // Path returns the last segment of a tenant's webhook URL: the generation, a
-// dot, and text that means nothing to those who don't have the key.
+// dot, and text that means nothing to those who don't have the key. Who calls
+// both Path and Secret while the key is rotated may get those of two keys;
+// [Manager] does not.
 func (k *Keys) Path(tenantID string) string { return k.set.Load().current.path(tenantID) }
 
 // Secret returns a tenant's secret_token, 43 characters that setWebhook takes.
@@ -153,7 +147,7 @@ func (k *Keys) open(path string, now time.Time) (tenantID string, key *derived, 
 		if a.generation != generation {
 			continue
 		}
-		if !a.until.IsZero() && !now.Before(a.until) {
+		if a.expired(now) {
 			return "", nil, false
 		}
 		id, ok := a.open(rest)
@@ -164,7 +158,7 @@ func (k *Keys) open(path string, now time.Time) (tenantID string, key *derived, 
 
 func cutGeneration(path string) (generation uint32, rest string, ok bool) {
 	text, rest, ok := strings.Cut(path, ".")
-	if !ok || text == "" || len(text) > 10 || text[0] == '+' || text[0] == '0' && text != "0" {
+	if !ok || text == "" || text[0] == '0' && text != "0" {
 		return 0, "", false
 	}
 	n, err := strconv.ParseUint(text, 10, 32)
@@ -198,6 +192,7 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) 
 // a path that opens, and no table of paths is needed to look one up.
 type derived struct {
 	generation uint32
+	print      [sha256.Size]byte // tells keys of one generation apart
 	block      cipher.Block
 	benches    *sync.Pool
 }
@@ -222,7 +217,7 @@ func derive(k Key) (*derived, error) {
 		return nil, err
 	}
 	tags, secrets := sub("tag"), sub("secret")
-	return &derived{generation: k.Generation, block: block, benches: &sync.Pool{New: func() any {
+	return &derived{generation: k.Generation, print: [sha256.Size]byte(sub("print")), block: block, benches: &sync.Pool{New: func() any {
 		return &bench{tags: hmac.New(sha256.New, tags), secrets: hmac.New(sha256.New, secrets)}
 	}}}, nil
 }
@@ -251,7 +246,7 @@ func (d *derived) open(text string) (id string, ok bool) {
 	b := d.benches.Get().(*bench)
 	defer d.benches.Put(b)
 	n, err := strict.Decode(b.text[:], append(b.encoded[:0], text...))
-	if err != nil || n <= tagSize {
+	if err != nil || n <= tagSize || strict.EncodedLen(n) != len(text) {
 		return "", false
 	}
 	tag, sealed := b.text[:tagSize], b.text[tagSize:n]
@@ -263,7 +258,7 @@ func (d *derived) open(text string) (id string, ok bool) {
 }
 
 // strict takes only what it would have written itself, so that a tenant has
-// one path.
+// one path. But it passes over line breaks, which only the length tells.
 var strict = base64.RawURLEncoding.Strict()
 
 func (d *derived) secret(id string) string {

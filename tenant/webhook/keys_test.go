@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -41,6 +42,49 @@ func TestAPathAndASecretAreTheTenantsOwn(t *testing.T) {
 	assert.False(t, opens(t, keys, keys.Path("a"), keys.Secret("b")))
 }
 
+// Replicas of different versions derive the same, and webhooks that are set stay
+// right when the service is updated: these may never change. Each was computed
+// apart from this package, with HMAC-SHA-256 and AES-256 in counter mode.
+func TestWhatIsDerivedNeverChanges(t *testing.T) {
+	for _, test := range []struct {
+		generation       uint32
+		id, path, secret string
+	}{
+		{0, "a", "0.luqR0oiUtnI71uPmCJ3YoA0", "D3tZe-m6EW1cW5JBYm-9YajNDDssA4ZOW6KVq2jNozQ"},
+		{1, "a", "1.dTj1ILPB9IxCyLXierfbBKg", "znQ5f_l-UalUahSicQvhHk6dcDqEsS6I6X2TyY1W8V8"},
+		{1, "customer-7", "1.x5X85SyvSmbRXKxR2S0DWNVlGhsACZyZ44U", "KalmMPd4w73hzDAimz1PbqZ8UPfQENooIEcz6XkA0j0"},
+		{2, "customer-7", "2.3Nx7eZ0Y5Q0fwWH9FZdIFqUh5m1Dspfjs10", "AVohIGMMUkpONRVVlso8S9omKnmeLs8GjF6OtWcCdwc"},
+		{4294967295, "Kunde ü", "4294967295.VF7wNUMX3aJWU4q0sDKVMWEtsFR9CTcl", "-6vn2M-rnn7zh8Gstpguv7c-NiVTFDJdMd5To0x_rE4"},
+		{1, strings.Repeat("x", 110) + "44863", "1.UXOBWqCk5toOgbntOBL__gm64-_1cMN7ugqQfEI8nN-XzgSQEGOKkJHZ56DjoQCHzB5nyaqVQN6SxyFyS1KQ5S7_ahlj9ylh0LFArOR0t7u9edzHFu-HcYPWxRVovzkdFplrJLn8-n843f1zPd0GVu-Efw9UiUhsR876WTehMMYhWjA", "CjVqLc6egm0WWC9b0oIpS9rElcbsC68WzMIduUTZPFM"}, // whose counter carries over
+		{1, strings.Repeat("x", 128), "1.f-xlZNNWrdv0B9LNVyXYzN4KaM-TCbSoC83bYopSlDEaIvzlXAu7DHRAPnbLCJXlrwwi4-bqs-PncgcC6BzXLvLrhQPB2Wt4T6a3k9wD9i_x1i_mL-LI2kbVFo3AcC1IesPX1WwWl4sTSMCWIZcq8QtlnM6ywkHb3_3H8RXkxibTISFZ7HyJ3jEgyNjpogOi", "3y51ZWpqjyL3JDmzHr_AP4TijziWAH-3o8b1wuXzb48"},
+	} {
+		keys := of(t, generation(test.generation))
+		assert.Equal(t, test.path, keys.Path(test.id))
+		assert.Equal(t, test.secret, keys.Secret(test.id))
+	}
+}
+
+func TestAPathHasOneSpelling(t *testing.T) {
+	keys := newKeys(t)
+	rc := newReceiver(t, newMemory(t, inbox.MemoryConfig{}), keys, webhook.Config{})
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhook/{opaque}", rc)
+	right := keys.Path("a")
+	for target, want := range map[string]int{
+		"/webhook/" + right:                            http.StatusOK,
+		"/webhook/%31" + right[1:]:                     http.StatusNotFound,
+		"/webhook/1%2e" + right[2:]:                    http.StatusNotFound,
+		"/webhook/" + right + "%0A":                    http.StatusNotFound,
+		"/webhook/" + right[:9] + "%0d%0a" + right[9:]: http.StatusNotFound,
+		"/webhook/x%2F" + right:                        http.StatusNotFound,
+		"/webhook/" + right[:5] + "%" + fmt.Sprintf("%02x", right[5]) + right[6:]: http.StatusNotFound,
+	} {
+		r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body(1)))
+		r.Header = request(keys, "a", "").Header
+		assert.Equal(t, want, serve(mux, r).Code, target)
+	}
+}
+
 func TestAPathTellsNothing(t *testing.T) {
 	keys := newKeys(t)
 	path := keys.Path("customer-7")
@@ -65,7 +109,7 @@ func TestAPathThatIsChangedIsNobodys(t *testing.T) {
 		}
 	}
 	_, text, _ := strings.Cut(path, ".")
-	for _, other := range []string{"", ".", "1.", text, "01." + text, "+1." + text, "2." + text, "99999999999." + text, path + "=", path + "A", " " + path, path[:len(path)-1]} {
+	for _, other := range []string{"", ".", "1.", text, path + "\n", path + "\r\n", path[:9] + "\n" + path[9:], "1.\n\n\n\n" + text, path[:8] + "\r" + path[8:12] + "\n" + path[12:], "01." + text, "+1." + text, "2." + text, "99999999999." + text, path + "=", path + "A", " " + path, path[:len(path)-1]} {
 		assert.False(t, opens(t, keys, other, secret), other)
 	}
 	foreign, err := webhook.NewKeys(webhook.Key{Master: []byte(strings.Repeat("f", 32)), Generation: 1})
@@ -99,7 +143,7 @@ func TestARotatedSecretIsAcceptedForItsGraceAndNoLonger(t *testing.T) {
 		assert.True(t, opens(t, keys, keys.Path("a"), keys.Secret("a")))
 		time.Sleep(time.Second)
 		assert.False(t, opens(t, keys, path, secret))
-		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 2}, 0), errors.BadRequest)
+		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 2}, 0), errors.BadRequest, "another key's")
 		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 1}, 0), errors.BadRequest)
 		require.ErrorIs(t, keys.Rotate(webhook.Key{Master: master, Generation: 3}, -1), errors.BadRequest)
 		require.ErrorIs(t, keys.Rotate(webhook.Key{Generation: 3}, 0), errors.BadRequest)
@@ -130,7 +174,7 @@ func TestBadKeysAreAllReported(t *testing.T) {
 func FuzzPath(f *testing.F) {
 	keys, err := webhook.NewKeys(webhook.Key{Master: master, Generation: 1})
 	require.NoError(f, err)
-	for _, path := range []string{"", "/", "1.", keys.Path("a"), keys.Path(strings.Repeat("x", 128)), "1." + strings.Repeat("A", 5000), "4294967296.AAAA", "../1.x", "%2e", "\x00"} {
+	for _, path := range []string{"", "/", "1.", keys.Path("a"), keys.Path(strings.Repeat("x", 128)), "1." + strings.Repeat("A", 5000), "4294967296.AAAA", "../1.x", "%2e", "\x00", keys.Path("a") + "\n", "/x/" + keys.Path("a")[:8] + "\r\n" + keys.Path("a")[8:]} {
 		f.Add(path)
 	}
 	m := newMemory(f, inbox.MemoryConfig{})

@@ -40,18 +40,22 @@ type ManagerConfig struct {
 	// on port 443, 80, 88 or 8443, but for an address of this machine.
 	URL string
 	// AllowedUpdates are the kinds of updates to ask for; [inbox.KindsOf]
-	// returns those that a handler wants. Nil means Telegram's usual ones.
+	// returns those that a handler wants. Nil or empty means Telegram's usual
+	// ones: there is no way to ask for none.
 	AllowedUpdates []string
 	// MaxConnections is how many updates of one bot Telegram delivers at a
 	// time, from 1 to 100. 0 means 40, which is Telegram's default.
 	MaxConnections int
-	// IPAddress is where Telegram is to deliver, instead of what DNS says.
+	// IPAddress is where Telegram is to deliver, instead of what DNS says. ""
+	// leaves that to DNS. That a webhook has a fixed address which it should not
+	// have can't be seen: set it with Options.Force.
 	IPAddress string
 
 	// Starts bound how many bots are called for the first time, or the first
 	// time in an hour: Telegram loads few at once for one source address. Nil
 	// means [session.ColdStarts], by which 10,000 bots take some 17 h; an empty
-	// list is no limit.
+	// list is no limit. Replicas that call from one address, and begin at
+	// different places of the fleet, share what it may start: give each its part.
 	Starts []ratelimit.Limit
 	// Concurrency bounds how many bots are worked on at once. 0 means 8.
 	Concurrency int
@@ -64,7 +68,8 @@ type ManagerConfig struct {
 	Wants func(r tenant.Record) bool
 	// Claim asks for the right to work on a tenant's webhook, so that several
 	// replicas share the work. Where it returns false another one has it, and
-	// the tenant is skipped. release is called afterwards. Nil claims nothing:
+	// the tenant is skipped. release is called afterwards; that may take as long
+	// as Starts keep a bot waiting for its turn. Nil claims nothing:
 	// replicas then all look, and set the same where it differs, which is safe.
 	Claim func(ctx context.Context, id string) (release func(), ok bool, err error)
 
@@ -76,8 +81,14 @@ type ManagerConfig struct {
 // Manager sets the fleet's webhooks: it asks Telegram how a bot's webhook is,
 // and changes what differs from how it should be, and nothing else.
 //
-// It is safe for concurrent use, by several replicas too. What it was told by
-// a replica with a newer generation of the key it leaves alone.
+// Telegram shows a webhook's URL, kinds, connections, address and whether it has
+// a certificate of its own, which ours never have. It does not show the secret.
+// So a delivery that was turned away lately with 401, 403 or 404 is a
+// difference too: the webhook is set for it once, and again only when later
+// deliveries are turned away, after an hour, two and so on up to a day.
+//
+// It is safe for concurrent use, by several replicas too. A webhook that was
+// set with a newer key it leaves alone, unless that key is retired; see [Keys].
 type Manager struct {
 	cfg     ManagerConfig
 	keys    *Keys
@@ -88,6 +99,7 @@ type Manager struct {
 	shown   atomic.Pointer[[]string]
 	log     *slog.Logger
 	pace    *pace
+	cures   refusals
 }
 
 // NewManager returns a manager of the webhooks of a pool's tenants. The error
@@ -100,8 +112,8 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	if tenants == nil {
 		bad = append(bad, errors.New("tenants are nil"))
 	}
-	if keys == nil {
-		bad = append(bad, errors.New("keys are nil"))
+	if !keys.made() {
+		bad = append(bad, errors.New("keys are nil or not from NewKeys"))
 	}
 	base, err := checkURL(cfg.URL)
 	if err != nil {
@@ -164,6 +176,7 @@ func checkURL(text string) (base string, err error) {
 			return "", errors.New("field URL has a port that Telegram does not deliver to")
 		}
 	}
+	u.Host = strings.ToLower(u.Host) // as the server tells it (td, HttpUrl.cpp)
 	return strings.TrimSuffix(u.String(), "/") + "/", nil
 }
 
@@ -172,7 +185,8 @@ func (m *Manager) URL(id string) string { return m.base + m.keys.Path(id) }
 
 // Options say how to set or delete a webhook. The zero Options lose nothing.
 type Options struct {
-	// DropPending makes Telegram forget the updates that wait for the bot.
+	// DropPending makes Telegram forget the updates that wait for the bot, also
+	// where the webhook is as it should be, or there is none to delete.
 	DropPending bool
 	// Force sets or deletes the webhook whatever it is now.
 	Force bool
@@ -180,11 +194,15 @@ type Options struct {
 
 // Result is how a tenant's webhook was, and what was done.
 type Result struct {
-	// Changed is set where the webhook was set or deleted.
+	// Changed is set where the webhook was set or deleted, or its updates
+	// dropped.
 	Changed bool
-	// Newer is set where a newer generation of the key has set it, so that it
-	// was left as it is.
+	// Newer is set where a newer key has set it, so that it was left as it is.
 	Newer bool
+	// Refused is set where deliveries to it were turned away lately, for their
+	// secret or path, and since it was last set for that. Where it comes again
+	// the cause is elsewhere: a proxy, or a replica without the key.
+	Refused bool
 	// Before is what Telegram said of it before.
 	Before gotgbot.WebhookInfo
 }
@@ -197,44 +215,60 @@ func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, err
 }
 
 func (m *Manager) ensure(ctx context.Context, id string, o Options, patience time.Duration) (Result, error) {
-	return m.change(ctx, id, patience, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
-		if m.newer(info.Url) && !o.Force {
-			return false, true, nil
+	return m.change(ctx, id, patience, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo, r *Result) error {
+		for again := false; ; again = true {
+			set := m.keys.set.Load() // path and secret of one key
+			if g, ours := m.generation(info.Url); ours && set.ahead(g) && !o.Force {
+				r.Newer = true
+				return nil
+			}
+			at := m.base + set.current.path(id)
+			cure := false
+			if info.Url == at {
+				r.Refused, cure = m.cures.look(id, info, time.Now())
+			}
+			if !o.Force && !o.DropPending && !cure && !again && !m.differs(info, at) {
+				return nil
+			}
+			_, err := t.Bot.SetWebhookWithContext(ctx, at, &gotgbot.SetWebhookOpts{
+				SecretToken:    set.current.secret(id),
+				AllowedUpdates: append([]string{}, m.allowed...), // not nil: that would leave them as they are
+				MaxConnections: int64(m.cfg.MaxConnections), IpAddress: m.cfg.IPAddress, DropPendingUpdates: o.DropPending,
+			})
+			if err != nil {
+				return err
+			}
+			r.Changed, o.DropPending = true, false
+			m.cures.set(id, info, time.Now())
+			if m.keys.set.Load().current == set.current {
+				if info.Url == at {
+					m.learn(ctx, t, at)
+				}
+				return nil
+			} // the key was rotated meanwhile, and may have no grace
 		}
-		key := m.keys.set.Load().current // path and secret of one
-		at := m.base + key.path(id)
-		if !o.Force && !o.DropPending && !m.differs(info, at) {
-			return false, false, nil
-		}
-		_, err := t.Bot.SetWebhookWithContext(ctx, at, &gotgbot.SetWebhookOpts{
-			SecretToken:    key.secret(id),
-			AllowedUpdates: append([]string{}, m.allowed...), // not nil: that would leave them as they are
-			MaxConnections: int64(m.cfg.MaxConnections), IpAddress: m.cfg.IPAddress, DropPendingUpdates: o.DropPending,
-		})
-		if err == nil && info.Url == at {
-			m.learn(ctx, t, at)
-		}
-		return err == nil, false, err
 	})
 }
 
 // Remove deletes a tenant's webhook, as before it is polled or removed. One
-// that leads elsewhere is somebody else's, and stays unless o.Force is set.
+// that leads elsewhere is somebody else's, and stays, with the updates that
+// wait for it, unless o.Force is set.
 func (m *Manager) Remove(ctx context.Context, id string, o Options) (Result, error) {
-	return m.change(ctx, id, m.cfg.MaxWait, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo) (bool, bool, error) {
+	return m.change(ctx, id, m.cfg.MaxWait, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo, r *Result) error {
 		_, ours := m.generation(info.Url)
-		if !ours && !o.Force {
-			return false, false, nil
+		if !ours && !o.Force && !(o.DropPending && info.Url == "") {
+			return nil
 		}
 		_, err := t.Bot.DeleteWebhookWithContext(ctx, &gotgbot.DeleteWebhookOpts{DropPendingUpdates: o.DropPending})
-		return err == nil, false, err
+		r.Changed = err == nil
+		return err
 	})
 }
 
 // change asks how a webhook is and lets f change it, until that works or is no
 // use, or would wait for longer than patience in all. Between two tries the
 // tenant is given back.
-func (m *Manager) change(ctx context.Context, id string, patience time.Duration, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo) (changed, newer bool, err error)) (Result, error) {
+func (m *Manager) change(ctx context.Context, id string, patience time.Duration, f func(context.Context, *tenant.Tenant, *gotgbot.WebhookInfo, *Result) error) (Result, error) {
 	var r Result
 	if err := m.pace.wait(ctx, id); err != nil {
 		return r, err
@@ -245,18 +279,22 @@ func (m *Manager) change(ctx context.Context, id string, patience time.Duration,
 			if err != nil {
 				return err
 			}
-			r.Before = *info
-			r.Changed, r.Newer, err = f(ctx, t, info)
-			return err
+			if !r.Changed { // by an earlier try
+				r.Before = *info
+			}
+			return f(ctx, t, info, &r)
 		})
 		if err == nil {
 			if r.Changed {
 				m.log.InfoContext(ctx, "webhook changed", slog.String("tenant", id))
 			}
+			if r.Refused {
+				m.log.WarnContext(ctx, "webhook's updates were turned away", slog.String("tenant", id))
+			}
 			return r, nil
 		}
-		wait, again := m.again(err, try)
-		if patience -= wait; !again || patience < 0 {
+		wait, more := again(err, try)
+		if patience -= wait; !more || patience < 0 {
 			return r, fail("change webhook", id, errors.KindOf(err), err)
 		}
 		if err := sleep(ctx, wait); err != nil {
@@ -273,10 +311,10 @@ const (
 )
 
 // again says whether a failure may be gone after a while.
-func (m *Manager) again(err error, try int) (time.Duration, bool) {
+func again(err error, try int) (time.Duration, bool) {
 	after := errors.RetryAfter(err)
 	switch {
-	case !errors.Temporary(err) || after > m.cfg.MaxWait:
+	case !errors.Temporary(err):
 		return 0, false
 	case after > 0: // another replica has set it a moment ago, or too many bots start
 		return after, try < maxWaited
@@ -288,7 +326,7 @@ func (m *Manager) again(err error, try int) (time.Duration, bool) {
 // differs reports whether a webhook is not as it should be. What Telegram says
 // of the address is what DNS says, unless one was set.
 func (m *Manager) differs(info *gotgbot.WebhookInfo, at string) bool {
-	if info.Url != at || info.MaxConnections != int64(m.cfg.MaxConnections) {
+	if info.Url != at || info.MaxConnections != int64(m.cfg.MaxConnections) || info.HasCustomCertificate {
 		return true
 	}
 	if m.cfg.IPAddress != "" && info.IpAddress != m.cfg.IPAddress {
@@ -314,6 +352,9 @@ func (m *Manager) learn(ctx context.Context, t *tenant.Tenant, at string) {
 		return
 	}
 	shown := normal(info.AllowedUpdates)
+	if len(shown) == 0 || slices.ContainsFunc(shown, func(kind string) bool { return !slices.Contains(m.allowed, kind) }) {
+		return // not ours: somebody has set it in between
+	}
 	m.shown.Store(&shown)
 }
 
@@ -342,11 +383,6 @@ func (m *Manager) generation(at string) (uint32, bool) {
 	}
 	g, _, ok := cutGeneration(path)
 	return g, ok
-}
-
-func (m *Manager) newer(at string) bool {
-	g, ours := m.generation(at)
-	return ours && g > m.keys.Generation()
 }
 
 // pace keeps to the rate at which Telegram loads bots.

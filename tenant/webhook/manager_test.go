@@ -1,11 +1,13 @@
 package webhook_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/webhook"
 )
 
@@ -207,8 +210,16 @@ func TestOneThatFailsStopsNoneOfTheOthers(t *testing.T) {
 		f.srv.Fail(bottest.Fault{Bot: bots["t05"], Method: "getWebhookInfo", Do: bottest.Restart500(), Times: 2})
 		_, err := f.Suspend(bg, "t09", "test")
 		require.NoError(t, err)
-		report, err := f.webhooks(t, unpaced(webhook.ManagerConfig{})).Reconcile(bg, webhook.Reconcile{})
+		var log bytes.Buffer
+		report, err := f.webhooks(t, unpaced(webhook.ManagerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})).Reconcile(bg, webhook.Reconcile{})
 		require.NoError(t, err)
+		assert.Equal(t, 3, strings.Count(log.String(), "webhook not in order"))
+		assert.Equal(t, 16, strings.Count(log.String(), "webhook changed"))
+		for id, bot := range bots {
+			assert.NotContains(t, log.String(), bot.Token())
+			assert.NotContains(t, log.String(), f.keys.Path(id))
+			assert.NotContains(t, log.String(), f.keys.Secret(id))
+		}
 		assert.Equal(t, [3]int{16, 3, 0}, [3]int{report.Changed, report.Failed, report.Skipped})
 		assert.Equal(t, "t19", report.Next)
 		kinds := make(map[string]errors.Kind)
@@ -359,11 +370,18 @@ func TestWhatTelegramSaysOfWaitingIsKept(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, r.Changed)
 		assert.Equal(t, time.Minute, time.Since(begun))
-		f.srv.Fail(bottest.Fault{Method: "getWebhookInfo", Do: bottest.TooManyRequests(300 * time.Second)})
+		f.srv.Fail(bottest.Fault{Method: "getWebhookInfo", Do: bottest.TooManyRequests(300 * time.Second), Times: 1})
 		begun = time.Now()
 		_, err = m.Ensure(bg, "a", webhook.Options{})
 		require.ErrorIs(t, err, errors.RateLimited, "longer than we wait")
 		assert.Zero(t, time.Since(begun))
+
+		f.add(t, "b")
+		f.srv.Reset()
+		f.srv.Fail(bottest.Fault{Method: "setWebhook", Do: bottest.TooManyRequests(time.Second)})
+		_, err = m.Ensure(bg, "b", webhook.Options{})
+		require.ErrorIs(t, err, errors.RateLimited)
+		assert.Equal(t, 20, f.srv.CallCount("setWebhook"), "nor for ever")
 	})
 }
 
@@ -416,8 +434,19 @@ func TestTenThousandWebhooksAreReconciled(t *testing.T) {
 	})
 }
 
+// The server tells a host in lower case.
+func TestAHostIsComparedAsTheServerTellsIt(t *testing.T) {
+	m, err := webhook.NewManager(nilPool{}, nilPool{}, newKeys(t), webhook.ManagerConfig{URL: "HTTPS://Hooks.Example.COM:8443/WebHook"})
+	require.NoError(t, err)
+	assert.Equal(t, "https://hooks.example.com:8443/WebHook/"+newKeys(t).Path("a"), m.URL("a"))
+}
+
 func TestABadManagerConfigurationIsReportedAtOnce(t *testing.T) {
-	_, err := webhook.NewManager(nil, nil, nil, webhook.ManagerConfig{
+	_, err := webhook.NewManager(nilPool{}, nilPool{}, &webhook.Keys{}, webhook.ManagerConfig{URL: hookURL})
+	assert.ErrorContains(t, err, "not from NewKeys")
+	_, err = webhook.NewReceiver(newMemory(t, inbox.MemoryConfig{}), &webhook.Keys{}, webhook.Config{})
+	assert.ErrorContains(t, err, "not from NewKeys")
+	_, err = webhook.NewManager(nil, nil, nil, webhook.ManagerConfig{
 		URL: "http://example.com", AllowedUpdates: []string{"massage"}, MaxConnections: 101, Concurrency: -1, MaxWait: -1,
 		Starts: []ratelimit.Limit{{Rate: 1, Burst: -1}, {Rate: 0, Burst: 1 << 62}},
 	})
@@ -445,7 +474,12 @@ func (nilPool) List(context.Context, tenant.Filter) iter.Seq2[tenant.Record, err
 // setDirectly sets a bot's webhook as somebody at another address does.
 func (f *fleet) setDirectly(t *testing.T, bot *bottest.Bot, at, secret string) {
 	t.Helper()
-	form := url.Values{"url": {at}, "secret_token": {secret}, "max_connections": {"40"}, "allowed_updates": {"[]"}}
+	f.setKinds(t, bot, at, secret, "[]")
+}
+
+func (f *fleet) setKinds(t *testing.T, bot *bottest.Bot, at, secret, kinds string) {
+	t.Helper()
+	form := url.Values{"url": {at}, "secret_token": {secret}, "max_connections": {"40"}, "allowed_updates": {kinds}}
 	r, err := http.NewRequest(http.MethodPost, "https://api.telegram.org/bot"+bot.Token()+"/setWebhook", strings.NewReader(form.Encode()))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

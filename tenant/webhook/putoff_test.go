@@ -38,7 +38,8 @@ func TestBotsThatMustWaitHoldUpNoRun(t *testing.T) {
 		begun := time.Now()
 		var mu sync.Mutex
 		claimed := make(map[string]bool)
-		seen := make(map[string]time.Duration) // when first asked for
+		seen := make(map[string]time.Duration)  // when first asked for
+		again := make(map[string]time.Duration) // when last asked for
 		asked := make(map[string]int)
 		pool := poolFunc(func(_ context.Context, id string, _ func(context.Context, *tenant.Tenant) error) error {
 			mu.Lock()
@@ -46,6 +47,8 @@ func TestBotsThatMustWaitHoldUpNoRun(t *testing.T) {
 			assert.True(t, claimed[id])
 			if asked[id]++; asked[id] == 1 {
 				seen[id] = time.Since(begun)
+			} else {
+				again[id] = time.Since(begun)
 			}
 			switch {
 			case id < "t010": // frozen for ever
@@ -88,6 +91,8 @@ func TestBotsThatMustWaitHoldUpNoRun(t *testing.T) {
 		assert.Equal(t, 8*time.Minute, time.Since(begun))
 		assert.Equal(t, 3, asked["t000"])
 		assert.Equal(t, 2, asked["t015"])
+		assert.Equal(t, time.Minute, again["t015"], "though others wait longer")
+		assert.Equal(t, 8*time.Minute, again["t000"])
 	})
 }
 
@@ -107,6 +112,27 @@ func TestARunThatIsBrokenOffWhileBotsWaitEnds(t *testing.T) {
 	})
 }
 
+func TestARunWorksOnSomeBotsAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ids listOf
+		for i := range 16 {
+			ids = append(ids, fmt.Sprintf("t%03d", i))
+		}
+		pool := poolFunc(func(context.Context, string, func(context.Context, *tenant.Tenant) error) error {
+			time.Sleep(time.Second)
+			return nil
+		})
+		for concurrency, want := range map[int]time.Duration{0: 2 * time.Second, 1: 16 * time.Second, 16: time.Second} {
+			m, err := webhook.NewManager(pool, ids, newKeys(t), unpaced(webhook.ManagerConfig{URL: hookURL, Concurrency: concurrency}))
+			require.NoError(t, err)
+			begun := time.Now()
+			_, err = m.Reconcile(bg, webhook.Reconcile{})
+			require.NoError(t, err)
+			assert.Equal(t, want, time.Since(begun))
+		}
+	})
+}
+
 func TestOnlyTenantsThatAreSelectedGetAWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, bottest.NoLimits())
@@ -118,5 +144,79 @@ func TestOnlyTenantsThatAreSelectedGetAWebhook(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, webhook.Report{Changed: 2, Skipped: 1, Next: "z"}, report)
 		assert.Len(t, f.set(), 2)
+	})
+}
+
+// Tenants that are removed while a run lists them are no failures, and of many
+// failures the first are told.
+func TestARunTellsOfAHundredFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ids listOf
+		for i := range 150 {
+			ids = append(ids, fmt.Sprintf("t%03d", i))
+		}
+		pool := poolFunc(func(_ context.Context, id string, _ func(context.Context, *tenant.Tenant) error) error {
+			if id < "t010" {
+				return &errors.Error{Kind: errors.NotFound, Err: errors.New("x")}
+			}
+			return &errors.Error{Kind: errors.BadRequest, Err: errors.New("x")}
+		})
+		m, err := webhook.NewManager(pool, ids, newKeys(t), unpaced(webhook.ManagerConfig{URL: hookURL}))
+		require.NoError(t, err)
+		r, err := m.Reconcile(bg, webhook.Reconcile{})
+		require.NoError(t, err)
+		assert.Equal(t, [2]int{10, 140}, [2]int{r.Skipped, r.Failed})
+		assert.Len(t, r.Failures, 100)
+		assert.Equal(t, "t149", r.Next)
+	})
+}
+
+// What a service hands in may panic: a tenant's panic is that tenant's failure,
+// and one of the run's ends it and leaves no goroutine.
+func TestAPanicEndsNoMoreThanItMust(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids, claimed := listOf{"a", "b", "c"}, 0
+		pool := poolFunc(func(_ context.Context, id string, _ func(context.Context, *tenant.Tenant) error) error {
+			if id == "a" {
+				panic("secret")
+			}
+			return &errors.Error{Kind: errors.Suspended, Err: errors.New("x")}
+		})
+		var mu sync.Mutex
+		cfg := unpaced(webhook.ManagerConfig{URL: hookURL, Claim: func(_ context.Context, id string) (func(), bool, error) {
+			if id == "b" {
+				panic("secret")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			claimed++
+			return func() {
+				mu.Lock()
+				defer mu.Unlock()
+				claimed--
+			}, true, nil
+		}})
+		m, err := webhook.NewManager(pool, ids, newKeys(t), cfg)
+		require.NoError(t, err)
+		r, err := m.Reconcile(bg, webhook.Reconcile{})
+		require.NoError(t, err)
+		assert.Equal(t, [2]int{1, 2}, [2]int{r.Skipped, r.Failed})
+		assert.Equal(t, "c", r.Next)
+		for _, f := range r.Failures {
+			assert.ErrorIs(t, f.Err, errors.Internal)
+			assert.NotContains(t, f.Err.Error(), "secret")
+		}
+		assert.Zero(t, claimed)
+
+		cfg.Wants = func(r tenant.Record) bool {
+			if r.ID == "c" {
+				panic("mine")
+			}
+			return true
+		}
+		m, err = webhook.NewManager(pool, ids, newKeys(t), cfg)
+		require.NoError(t, err)
+		assert.PanicsWithValue(t, "mine", func() { _, _ = m.Reconcile(bg, webhook.Reconcile{}) })
+		synctest.Wait() // and the test ends only if all goroutines have
 	})
 }

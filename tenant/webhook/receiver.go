@@ -153,7 +153,9 @@ type Receiver struct {
 	replies  replies
 	counts   counts
 	log      *slog.Logger
-	logged   sometimes
+
+	// One each, so that strangers, or one failure, can't hide another.
+	loggedSecret, loggedStatus, loggedPut sometimes
 }
 
 // NewReceiver returns a Receiver. The error names every bad field.
@@ -162,8 +164,8 @@ func NewReceiver(in Inbox, keys *Keys, cfg Config) (*Receiver, error) {
 	if in == nil {
 		bad = append(bad, errors.New("inbox is nil"))
 	}
-	if keys == nil {
-		bad = append(bad, errors.New("keys are nil"))
+	if !keys.made() {
+		bad = append(bad, errors.New("keys are nil or not from NewKeys"))
 	}
 	if len(bad) > 0 {
 		return nil, fail("configure receiver", "", errors.Internal, errors.Join(bad...))
@@ -185,31 +187,34 @@ func (rc *Receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		rc.strange(w, http.StatusMethodNotAllowed)
+		rc.strange(w, r, http.StatusMethodNotAllowed)
 		return
 	}
 	path := r.URL.Path
+	if r.URL.RawPath != "" { // escaped where it need not be: not our spelling
+		path = r.URL.RawPath
+	}
 	id, key, ok := rc.keys.open(path[strings.LastIndexByte(path, '/')+1:], now)
 	if !ok {
-		rc.strange(w, http.StatusNotFound)
+		rc.strange(w, r, http.StatusNotFound)
 		return
 	}
 	if !rc.source.lets(r) {
-		rc.strange(w, http.StatusForbidden)
+		rc.strange(w, r, http.StatusForbidden)
 		return
 	}
 	if secrets := r.Header[secretHeader]; len(secrets) != 1 || !key.holds(id, secrets[0]) {
 		rc.counts.badSecret.Add(1)
-		if rc.logged.now(now) {
+		if rc.loggedSecret.now(now) {
 			rc.log.WarnContext(r.Context(), "webhook called with a wrong secret", slog.String("tenant", id))
 		}
-		rc.strange(w, http.StatusUnauthorized)
+		rc.strange(w, r, http.StatusUnauthorized)
 		return
 	}
 	// From here on it is Telegram, or who knows the tenant's secret.
 	switch s, err := rc.statuses.of(r.Context(), id); {
 	case err != nil:
-		rc.failed(w, r, id, "tenant's status unknown", err)
+		rc.failed(w, r, id, &rc.loggedStatus, "tenant's status unknown", err)
 		return
 	case s == gone:
 		rc.counts.unwanted.Add(1)
@@ -263,26 +268,30 @@ func (rc *Receiver) take(w http.ResponseWriter, r *http.Request, u inbox.Update)
 		rc.counts.full.Add(1)
 		rc.refuse(w, http.StatusTooManyRequests, max(errors.RetryAfter(err), time.Second))
 	default:
-		rc.failed(w, r, u.Tenant, "inbox failed", err)
+		rc.failed(w, r, u.Tenant, &rc.loggedPut, "inbox failed", err)
 	}
 }
 
 // failed answers for a failure of ours.
-func (rc *Receiver) failed(w http.ResponseWriter, r *http.Request, id, what string, err error) {
+func (rc *Receiver) failed(w http.ResponseWriter, r *http.Request, id string, logged *sometimes, what string, err error) {
 	rc.counts.failed.Add(1)
-	if rc.logged.now(time.Now()) {
+	if logged.now(time.Now()) {
 		rc.log.ErrorContext(r.Context(), what, slog.String("tenant", id), slog.String("error", errors.KindOf(err).String()))
 	}
 	rc.refuse(w, http.StatusServiceUnavailable, max(errors.RetryAfter(err), rc.cfg.RetryAfter))
 }
 
-// strange answers somebody who has not shown that they are Telegram. The
-// connection closes, and nothing more is read from it: the server would
-// otherwise wait for the rest of the body.
-func (rc *Receiver) strange(w http.ResponseWriter, status int) {
+// strange answers somebody who has not shown that they are Telegram. Nothing
+// more is read of the request: the server would otherwise wait for the rest of
+// the body. An HTTP/1.1 connection closes; of HTTP/2 only the stream ends, since
+// a proxy may have others' requests on the same connection, which "close" would
+// shut down.
+func (rc *Receiver) strange(w http.ResponseWriter, r *http.Request, status int) {
 	rc.counts.strangers.Add(1)
 	_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-	w.Header().Set("Connection", "close")
+	if r.ProtoMajor < 2 {
+		w.Header().Set("Connection", "close")
+	}
 	rc.refuse(w, status, 0)
 }
 
@@ -295,6 +304,5 @@ func (rc *Receiver) refuse(w http.ResponseWriter, status int, after time.Duratio
 		after = min(after, maxRetryAfter)
 		w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
 	}
-	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(status)
 }

@@ -89,6 +89,8 @@ func TestWhatIsNotTelegramsIsRefused(t *testing.T) {
 			assert.Zero(t, depth(t, m))
 			s := rc.Stats()
 			assert.Equal(t, uint64(1), s.Strangers+s.BadRequests)
+			assert.Equal(t, test.want == http.StatusUnauthorized, s.BadSecret == 1)
+			assert.Equal(t, test.want == http.StatusMethodNotAllowed, w.Header().Get("Allow") == http.MethodPost)
 		})
 	}
 }
@@ -113,6 +115,7 @@ func TestTheSourceIsThePeerUnlessAProxyThatIsTrustedSaysOtherwise(t *testing.T) 
 		"as IPv6 writes it":                {nil, "[::ffff:91.108.6.7]:1", nil, 200},
 		"a proxy that is not trusted":      {nil, "10.0.0.1:1", []string{"91.108.6.7"}, 403},
 		"a proxy that is":                  {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"91.108.6.7"}, 200},
+		"a proxy that writes it as IPv6":   {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"::ffff:91.108.6.7, ::ffff:10.0.0.2"}, 200},
 		"what the client put on the left":  {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"91.108.6.7, 8.8.8.8"}, 403},
 		"and what it put into lines above": {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"91.108.6.7", "8.8.8.8"}, 403},
 		"two proxies":                      {prefixes("10.0.0.0/8"), "10.0.0.1:1", []string{"1.1.1.1, 91.108.6.7, 10.0.0.2"}, 200},
@@ -145,6 +148,40 @@ func TestAFullInboxAsksTelegramToComeBack(t *testing.T) {
 	assert.Equal(t, http.StatusOK, serve(rc, request(keys, "b", body(1))).Code)
 	assert.Equal(t, http.StatusOK, serve(rc, request(keys, "a", body(1))).Code)
 	assert.Equal(t, uint64(1), rc.Stats().Full)
+}
+
+// Telegram honours an hour at most, and takes no Retry-After for "at once".
+func TestRetryAfterIsBoundedBothWays(t *testing.T) {
+	keys := newKeys(t)
+	for name, test := range map[string]struct {
+		err  error // of the inbox
+		code int
+		want string
+	}{
+		"full, and it does not say till when":  {inbox.Full("a", errors.ScopeTenant, 0), 429, "1"},
+		"full, for a moment":                   {inbox.Full("a", errors.ScopeTenant, time.Millisecond), 429, "1"},
+		"full, for more than a second":         {inbox.Full("a", errors.ScopeTenant, time.Second+1), 429, "2"},
+		"full, for an hour":                    {inbox.Full("a", errors.ScopeTenant, time.Hour), 429, "3600"},
+		"full, for longer than Telegram waits": {inbox.Full("a", errors.ScopeTenant, 25*time.Hour), 429, "3600"},
+		"broken":                               {errors.New("x"), 503, "7"},
+		"broken, for less than we say":         {&errors.Error{Kind: errors.StoreUnavailable, RetryAfter: 3 * time.Second}, 503, "7"},
+		"broken, for more than we say":         {&errors.Error{Kind: errors.StoreUnavailable, RetryAfter: 30 * time.Second}, 503, "30"},
+		"broken, for longer than it waits":     {&errors.Error{Kind: errors.StoreUnavailable, RetryAfter: 2 * time.Hour}, 503, "3600"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, whole := range []bool{true, false} { // the Put failed, or its outcome
+				rc := newReceiver(t, putFunc(func(context.Context, []inbox.Update) ([]inbox.Outcome, error) {
+					if whole {
+						return nil, test.err
+					}
+					return []inbox.Outcome{{Err: test.err}}, nil
+				}), keys, webhook.Config{RetryAfter: 7 * time.Second})
+				w := serve(rc, request(keys, "a", body(1)))
+				assert.Equal(t, test.code, w.Code)
+				assert.Equal(t, test.want, w.Header().Get("Retry-After"))
+			}
+		})
+	}
 }
 
 // putFunc is an inbox that does what a test wants.

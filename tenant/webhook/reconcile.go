@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -24,10 +25,13 @@ type Reconcile struct {
 // Report is what a run of [Manager.Reconcile] has done.
 type Report struct {
 	// Changed counts webhooks that were set, Right those that were as they
-	// should be, Newer those of a newer generation of the key, Skipped tenants
+	// should be, Newer those that a newer key has set, Skipped tenants
 	// that another replica works on, that Wants does not select, or that were
 	// suspended or removed meanwhile, and Failed those that could not be brought in order.
 	Changed, Right, Newer, Skipped, Failed int
+	// Refused counts those of the changed and the right that Telegram was
+	// turned away from lately; see Result.Refused.
+	Refused int
 	// Failures are the first 100 of those that failed.
 	Failures []Failure
 	// Next is what a later run may begin after: all tenants up to it were
@@ -88,25 +92,37 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 		}
 		return true
 	}
+	list := func() error {
+		for r, err := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
+			if err != nil {
+				return err
+			}
+			s := run.begin(r.ID)
+			if m.cfg.Wants != nil && !m.cfg.Wants(r) {
+				run.done(ctx, m, s, Result{}, true, nil)
+				continue
+			}
+			if !late() || !give(s) {
+				return nil
+			}
+		}
+		for late() && run.wait(ctx) {
+		}
+		return nil
+	}
 	var err error
-	for r, listErr := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
-		if listErr != nil {
-			err = listErr
-			break
-		}
-		s := run.begin(r.ID)
-		if m.cfg.Wants != nil && !m.cfg.Wants(r) {
-			run.done(ctx, m, s, Result{}, true, nil)
-			continue
-		}
-		if !late() || !give(s) {
-			break
-		}
-	}
-	for err == nil && late() && run.wait(ctx) {
-	}
-	close(jobs)
-	wg.Wait()
+	func() {
+		defer wg.Wait()
+		defer close(jobs)
+		ended := false
+		defer func() {
+			if !ended { // the lister, Wants or Progress has panicked: no worker outlives this
+				cancel()
+			}
+		}()
+		err = list()
+		ended = true
+	}()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -136,6 +152,11 @@ func (m *Manager) later(s *step, err error) (at time.Time, again bool) {
 
 // ensureClaimed ensures a tenant's webhook, if that is this replica's to do.
 func (m *Manager) ensureClaimed(ctx context.Context, id string) (r Result, skipped bool, err error) {
+	defer func() {
+		if p := recover(); p != nil { // one tenant's, or Claim's, and no end of the service
+			skipped, err = false, fail("reconcile webhook", id, errors.Internal, fmt.Errorf("panic of type %T", p))
+		}
+	}()
 	if m.cfg.Claim != nil {
 		release, ok, err := m.cfg.Claim(ctx, id)
 		if err != nil || !ok {
@@ -274,6 +295,9 @@ func (r *run) count(s *step, result Result, skipped bool, err error) {
 		report.Changed++
 	default:
 		report.Right++
+	}
+	if err == nil && result.Refused {
+		report.Refused++
 	}
 	s.ended = true
 	for len(r.steps) > 0 && r.steps[0].ended {

@@ -91,17 +91,28 @@ func (w *reply) wait(ctx context.Context, most time.Duration) []byte {
 type replyKey struct{}
 
 // Replies is the middleware that lets handlers answer in the webhook's answer;
-// see [Config].ReplyWithin. Place it around the handler of the workers.
+// see [Config].ReplyWithin. Place it around the handler of the workers. What
+// comes of it is [inbox.Kinded] if the handler is.
 func (rc *Receiver) Replies() inbox.Middleware {
 	return func(next inbox.Handler) inbox.Handler {
-		return inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
+		h := inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
 			if w := rc.replies.find(u.Ref()); w != nil {
 				defer w.end(nil)
 				ctx = context.WithValue(ctx, replyKey{}, w)
 			}
 			return next.HandleUpdate(ctx, t, u)
 		})
+		if k, ok := next.(inbox.Kinded); ok {
+			return kinded{h, k}
+		}
+		return h
 	}
+}
+
+// kinded lets the kinds of a handler show through what is around it.
+type kinded struct {
+	inbox.Handler
+	inbox.Kinded
 }
 
 // Reply makes a call of the Bot API by way of the webhook's answer, which
