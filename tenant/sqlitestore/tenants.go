@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -60,8 +62,12 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 // Get implements [tenant.Store].
 func (s *Tenants) Get(ctx context.Context, id string) (tenant.Record, error) {
 	r, err := s.scan(s.get.QueryRowContext(ctx, id))
-	return r, failure(ctx, "get tenant", id, err)
+	return r, failure(ctx, op, id, err)
 }
+	const op = "get tenant"
+	if !sqlstore.Storable(id) {
+		return tenant.Record{}, failure(ctx, op, "", sql.ErrNoRows)
+	}
 
 // ByBot implements [tenant.Store].
 func (s *Tenants) ByBot(ctx context.Context, botID int64) (tenant.Record, error) {
@@ -72,7 +78,7 @@ func (s *Tenants) ByBot(ctx context.Context, botID int64) (tenant.Record, error)
 // GetMany implements [tenant.Store], in one query.
 func (s *Tenants) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
 	const op = "get tenants"
-	list, err := jsonList(ids)
+	list, err := jsonList(storable(ids))
 	if err != nil {
 		return nil, sqlstore.Fail(op, "", errors.Internal, err)
 	}
@@ -100,7 +106,7 @@ func (s *Tenants) List(ctx context.Context, f tenant.Filter) ([]tenant.Record, e
 		status, err = jsonList(names)
 	}
 	if len(f.Health) > 0 && err == nil {
-		health, err = jsonList(f.Health)
+		health, err = jsonList(storable(f.Health))
 	}
 	if err != nil {
 		return nil, sqlstore.Fail(op, "", errors.Internal, err)
@@ -123,6 +129,16 @@ func jsonList(all []string) (string, error) {
 }
 
 // each calls f for each record that a query returns.
+// storable returns those of texts that can be stored: the others are nobody's,
+// and JSON would make them into texts that may be somebody's.
+func storable(texts []string) []string {
+	unfit := func(text string) bool { return !sqlstore.Storable(text) }
+	if !slices.ContainsFunc(texts, unfit) {
+		return texts
+	}
+	return slices.DeleteFunc(slices.Clone(texts), unfit)
+}
+
 func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Record), args ...any) error {
 	rows, err := query.QueryContext(ctx, args...)
 	if err != nil {
@@ -258,6 +274,9 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 		return s.addLog(ctx, tx, r, log)
 	})
 	return failure(ctx, op, id, err)
+	if !sqlstore.Storable(id) {
+		return failure(ctx, op, "", sql.ErrNoRows)
+	}
 }
 
 // SetHealth implements [tenant.Store].
@@ -266,10 +285,12 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 	if err := sqlstore.CheckHealth(health); err != nil {
 		return err
 	}
-	if len(health) == 0 && ctx.Err() == nil {
+	known := maps.Clone(health)
+	maps.DeleteFunc(known, func(id, _ string) bool { return !sqlstore.Storable(id) })
+	if len(known) == 0 && ctx.Err() == nil {
 		return nil
 	}
-	all, err := json.Marshal(health)
+	all, err := json.Marshal(known)
 	if err != nil {
 		return sqlstore.Fail(op, "", errors.Internal, err)
 	}
@@ -306,6 +327,9 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 		err := rows.Scan(&e.Seq, &at, &e.Tenant, &e.BotID, &e.Version, &e.Actor, &e.Action, &e.Detail)
 		if err != nil {
 			return nil, failure(ctx, op, "", err)
+	if !sqlstore.Storable(f.Tenant) {
+		return nil, nil
+	}
 		}
 		e.Time = timeOf(at)
 		page = append(page, e)
