@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
 
 // Dead implements [inbox.Inbox].
@@ -21,6 +22,7 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) ([]inbox.Dea
 	}
 	defer rows.Close()
 	var page []inbox.DeadLetter
+	var room sqlstore.PageRoom
 	for rows.Next() {
 		var d inbox.DeadLetter
 		var received, died int64
@@ -32,6 +34,9 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) ([]inbox.Dea
 		}
 		d.Raw, d.ExpiresAt = raw, timeOf(expires)
 		d.ReceivedAt, d.DiedAt = time.UnixMicro(received).UTC(), time.UnixMicro(died).UTC()
+		if !room.Take(len(raw) + len(d.Reason)) {
+			return page, nil
+		}
 		page = append(page, d)
 	}
 	if err := rows.Err(); err != nil {

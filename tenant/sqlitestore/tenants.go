@@ -83,7 +83,7 @@ func (s *Tenants) GetMany(ctx context.Context, ids []string) (map[string]tenant.
 		return nil, sqlstore.Fail(op, "", errors.Internal, err)
 	}
 	found := make(map[string]tenant.Record, len(ids))
-	err = s.each(ctx, s.getMany, func(r tenant.Record) { found[r.ID] = r }, list)
+	err = s.each(ctx, s.getMany, func(r tenant.Record) bool { found[r.ID] = r; return true }, list)
 	if err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
@@ -112,11 +112,28 @@ func (s *Tenants) List(ctx context.Context, f tenant.Filter) ([]tenant.Record, e
 		return nil, sqlstore.Fail(op, "", errors.Internal, err)
 	}
 	var page []tenant.Record
-	err = s.each(ctx, s.list, func(r tenant.Record) { page = append(page, r) }, f.After, status, health, f.Limit)
+	var room sqlstore.PageRoom
+	err = s.each(ctx, s.list, func(r tenant.Record) bool {
+		if !room.Take(sqlstore.SizeOf(&r)) {
+			return false
+		}
+		page = append(page, r)
+		return true
+	}, f.After, status, health, f.Limit)
 	if err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
 	return page, nil
+}
+
+// storable returns those of texts that can be stored: the others are nobody's,
+// and JSON would make them into texts that may be somebody's.
+func storable(texts []string) []string {
+	unfit := func(text string) bool { return !sqlstore.Storable(text) }
+	if !slices.ContainsFunc(texts, unfit) {
+		return texts
+	}
+	return slices.DeleteFunc(slices.Clone(texts), unfit)
 }
 
 // jsonList writes a list that json_each reads: SQLite has no arrays.
@@ -128,18 +145,8 @@ func jsonList(all []string) (string, error) {
 	return string(b), err
 }
 
-// each calls f for each record that a query returns.
-// storable returns those of texts that can be stored: the others are nobody's,
-// and JSON would make them into texts that may be somebody's.
-func storable(texts []string) []string {
-	unfit := func(text string) bool { return !sqlstore.Storable(text) }
-	if !slices.ContainsFunc(texts, unfit) {
-		return texts
-	}
-	return slices.DeleteFunc(slices.Clone(texts), unfit)
-}
-
-func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Record), args ...any) error {
+// each calls f for each record that a query returns, until f returns false.
+func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Record) bool, args ...any) error {
 	rows, err := query.QueryContext(ctx, args...)
 	if err != nil {
 		return err
@@ -150,7 +157,9 @@ func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Recor
 		if err != nil {
 			return err
 		}
-		f(r)
+		if !f(r) {
+			return nil
+		}
 	}
 	return rows.Err()
 }
