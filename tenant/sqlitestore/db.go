@@ -46,6 +46,8 @@ type DB struct {
 	write *sql.DB // of one connection, since SQLite has one writer
 	read  *sql.DB // the same as write for a database in memory
 
+	commitTx func(*sql.Tx) error // (*sql.Tx).Commit, but for tests
+
 	flushes *flushes
 	tenants *Tenants
 	health  *Health
@@ -87,7 +89,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if cfg.Readers == 0 {
 		cfg.Readers = 4
 	}
-	db := &DB{cfg: cfg}
+	db := &DB{cfg: cfg, commitTx: (*sql.Tx).Commit}
 	if err := db.open(ctx, path); err != nil {
 		_ = db.Close()
 		return nil, failure(ctx, op, "", err)
@@ -237,12 +239,17 @@ func (db *DB) Close() error {
 // change runs f in a transaction of the one writer.
 func (db *DB) change(ctx context.Context, f func(tx *sql.Tx) error) error {
 	err := db.transact(ctx, f)
+	db.makeRoom(ctx, err)
+	return err
+}
+
+// makeRoom is called after each change. What fills the disk may be the WAL,
+// which is only emptied after changes that succeed. The next change finds the
+// room.
+func (db *DB) makeRoom(ctx context.Context, err error) {
 	if full(err) {
-		// What fills the disk may be the WAL, which is only emptied after
-		// changes that succeed. The next change finds the room.
 		_, _ = db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 	}
-	return err
 }
 
 func (db *DB) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
@@ -254,5 +261,18 @@ func (db *DB) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err := f(tx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return db.commit(ctx, tx)
+}
+
+// commit ends a transaction. Where nobody knows any more whether it was
+// committed, the error is an [unsure].
+func (db *DB) commit(ctx context.Context, tx *sql.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return err // who has begun it rolls it back
+	}
+	err := db.commitTx(tx)
+	if err == nil || rolledBack(err) {
+		return err
+	}
+	return &unsure{err}
 }

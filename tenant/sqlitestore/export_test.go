@@ -2,8 +2,11 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
+
+	"modernc.org/sqlite"
 )
 
 // LimitPages bounds the database's size; beyond it SQLite says that the disk
@@ -52,4 +55,25 @@ func (db *DB) Plan(text string) (steps []string, err error) {
 func (db *DB) Synchronous() (n int, err error) {
 	err = db.write.QueryRow("PRAGMA synchronous").Scan(&n)
 	return n, err
+}
+
+// OnCommit puts f in the place of each COMMIT.
+func (db *DB) OnCommit(f func(tx *sql.Tx) error) { db.commitTx = f }
+
+// RefuseCommits makes SQLite itself roll back instead of committing.
+func (db *DB) RefuseCommits() error {
+	conn, err := db.write.Conn(context.Background())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(c any) error {
+		c.(sqlite.HookRegisterer).RegisterCommitHook(func() int32 { return 1 })
+		return nil
+	})
+}
+
+// Change runs f in a transaction.
+func (db *DB) Change(ctx context.Context, f func(tx *sql.Tx) error) error {
+	return failure(ctx, "test", "", db.change(ctx, f))
 }

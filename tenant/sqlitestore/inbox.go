@@ -92,9 +92,7 @@ func (in *Inbox) transact(ops []*inboxOp) (err error) {
 				op.undone()
 			}
 		}
-		if full(err) {
-			_, _ = in.db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // see change
-		}
+		in.db.makeRoom(ctx, err)
 	}()
 	conn, err := in.db.write.Conn(ctx)
 	if err != nil {
@@ -129,7 +127,7 @@ func (in *Inbox) transact(ops []*inboxOp) (err error) {
 	if err := t.end(); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	if err := in.db.commit(ctx, tx); err != nil {
 		return err
 	}
 	if t.ready {

@@ -303,7 +303,10 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 	if err != nil {
 		return sqlstore.Fail(op, "", errors.Internal, err)
 	}
-	_, err = s.setHealth.ExecContext(ctx, string(all))
+	err = s.db.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.StmtContext(ctx, s.setHealth).ExecContext(ctx, string(all))
+		return err
+	})
 	return failure(ctx, op, "", err)
 }
 
