@@ -15,11 +15,13 @@ import (
 
 // Tenants is a [tenant.Store]. Take it from [DB.Tenants].
 type Tenants struct {
-	db                                  *DB
-	get, getMany, byBot, list, log      *sql.Stmt
-	insert, update, remove, version     *sql.Stmt
-	addEntry, setHealth, changes, where *sql.Stmt
-	sealed, replace                     *sql.Stmt
+	db                              *DB
+	get, getMany, byBot, list, log  *sql.Stmt
+	insert, update, remove, version *sql.Stmt
+	addEntry, setHealth             *sql.Stmt
+	changes, lastChange             *sql.Stmt
+	oldEntries                      *sql.Stmt
+	sealed, replace                 *sql.Stmt
 }
 
 var _ tenant.Store = (*Tenants)(nil)
@@ -41,7 +43,7 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 		{&s.insert, db.write, `INSERT INTO tenants
 			(id, bot_id, username, name, token, token_key, status, reason, limits, metadata, version, created_at, updated_at)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-				?11 + 1 + coalesce((SELECT max(version) FROM log WHERE tenant = ?1), 0), ?12, ?13)
+				?11 + 1 + (SELECT retired FROM tenant_versions), ?12, ?13)
 			RETURNING version`},
 		{&s.update, db.write, `UPDATE tenants SET bot_id = CASE WHEN ?5 IS NULL THEN bot_id ELSE ?2 END, username = ?3, name = ?4,
 			token = coalesce(?5, token), token_key = coalesce(?6, token_key), status = ?7, reason = ?8,
@@ -52,8 +54,9 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 		{&s.addEntry, db.write, "INSERT INTO log (time, tenant, bot_id, version, actor, action, detail) VALUES (?, ?, ?, ?, ?, ?, ?)"},
 		{&s.setHealth, db.write, `UPDATE tenants SET health = h.value FROM json_each(?) AS h
 			WHERE tenants.id = h.key AND health IS NOT h.value`},
-		{&s.where, db.read, "SELECT coalesce(max(seq), 0) FROM tenant_changes"},
-		{&s.changes, db.read, "SELECT seq, id, version, status FROM tenant_changes WHERE seq > ? ORDER BY seq LIMIT 500"},
+		{&s.lastChange, db.read, "SELECT seq, id, version, status FROM tenant_changes ORDER BY seq DESC LIMIT 1"},
+		{&s.changes, db.read, "SELECT seq, id, version, status FROM tenant_changes WHERE seq >= ? ORDER BY seq LIMIT 500"},
+		{&s.oldEntries, db.write, "DELETE FROM log WHERE seq IN (SELECT seq FROM log WHERE time < ? ORDER BY time LIMIT ?)"},
 		{&s.sealed, db.read, "SELECT id, token FROM tenants WHERE id > ? AND token_key <> ? ORDER BY id LIMIT ?"},
 		{&s.replace, db.write, "UPDATE tenants SET token = ?1, token_key = ?2 WHERE id = ?3 AND token = ?4"},
 	})
@@ -61,13 +64,13 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 
 // Get implements [tenant.Store].
 func (s *Tenants) Get(ctx context.Context, id string) (tenant.Record, error) {
-	r, err := s.scan(s.get.QueryRowContext(ctx, id))
-	return r, failure(ctx, op, id, err)
-}
 	const op = "get tenant"
 	if !sqlstore.Storable(id) {
 		return tenant.Record{}, failure(ctx, op, "", sql.ErrNoRows)
 	}
+	r, err := s.scan(s.get.QueryRowContext(ctx, id))
+	return r, failure(ctx, op, id, err)
+}
 
 // ByBot implements [tenant.Store].
 func (s *Tenants) ByBot(ctx context.Context, botID int64) (tenant.Record, error) {
@@ -271,6 +274,9 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 	if err := sqlstore.CheckLog(log); err != nil {
 		return err
 	}
+	if !sqlstore.Storable(id) {
+		return failure(ctx, op, "", sql.ErrNoRows)
+	}
 	err := s.db.change(ctx, func(tx *sql.Tx) error {
 		r := tenant.Record{ID: id, Version: version}
 		err := tx.StmtContext(ctx, s.remove).QueryRowContext(ctx, id, version).Scan(&r.BotID)
@@ -283,9 +289,6 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 		return s.addLog(ctx, tx, r, log)
 	})
 	return failure(ctx, op, id, err)
-	if !sqlstore.Storable(id) {
-		return failure(ctx, op, "", sql.ErrNoRows)
-	}
 }
 
 // SetHealth implements [tenant.Store].
@@ -324,6 +327,9 @@ func (s *Tenants) addLog(ctx context.Context, tx *sql.Tx, r tenant.Record, log [
 // Log implements [tenant.Store].
 func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, error) {
 	const op = "read log"
+	if !sqlstore.Storable(f.Tenant) {
+		return nil, nil
+	}
 	if f.Limit <= 0 {
 		f.Limit = tenant.DefaultLimit
 	}
@@ -339,14 +345,40 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 		err := rows.Scan(&e.Seq, &at, &e.Tenant, &e.BotID, &e.Version, &e.Actor, &e.Action, &e.Detail)
 		if err != nil {
 			return nil, failure(ctx, op, "", err)
-	if !sqlstore.Storable(f.Tenant) {
-		return nil, nil
-	}
 		}
 		e.Time = timeOf(at)
 		page = append(page, e)
 	}
 	return page, failure(ctx, op, "", rows.Err())
+}
+
+// PruneLog removes the oldest entries of the log that were made before a time,
+// at most limit of them, and returns how many; fewer than limit say that no more
+// are left. Nothing else hangs on the log. A batch keeps other changes waiting
+// while it is removed, so a limit of some 1000 is a good one:
+//
+//	for {
+//		n, err := db.Tenants().PruneLog(ctx, time.Now().AddDate(-1, 0, 0), 1000)
+//		if err != nil || n < 1000 {
+//			return err
+//		}
+//	}
+//
+// A limit of 0 and less removes nothing. Entries without a time stay.
+func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
+	var n int64
+	err := s.db.change(ctx, func(tx *sql.Tx) error {
+		result, err := tx.StmtContext(ctx, s.oldEntries).ExecContext(ctx, sqlstore.Bound(before).UnixMicro(), max(limit, 0))
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, failure(ctx, "prune log", "", err)
+	}
+	return int(n), nil
 }
 
 // micros is a time as stored: NULL for none.

@@ -1,0 +1,2 @@
+-- For those who remove old entries.
+CREATE INDEX log_by_time ON log (time);
