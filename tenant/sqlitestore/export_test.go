@@ -77,3 +77,6 @@ func (db *DB) RefuseCommits() error {
 func (db *DB) Change(ctx context.Context, f func(tx *sql.Tx) error) error {
 	return failure(ctx, "test", "", db.change(ctx, f))
 }
+
+// Scan reads one row as another program would.
+func (db *DB) Scan(text string, into ...any) error { return db.read.QueryRow(text).Scan(into...) }
