@@ -80,3 +80,22 @@ func (db *DB) Change(ctx context.Context, f func(tx *sql.Tx) error) error {
 
 // Scan reads one row as another program would.
 func (db *DB) Scan(text string, into ...any) error { return db.read.QueryRow(text).Scan(into...) }
+
+// Statements are those that a fleet's every day takes, by what they do.
+func Statements() map[string]string {
+	all := map[string]string{
+		"dead letters": deadOf("?3 = ''"), "dead letters of a tenant": deadOf("tenant = ?3"), "depth": depthOf("tenant = ?1"),
+	}
+	for i, text := range inboxTexts {
+		if i != countAll && i != counterNow && i != setCounter { // of a table of one row
+			all[fmt.Sprint("inbox ", i)] = text
+		}
+	}
+	for i, p := range new(Tenants).prepared(&DB{}) {
+		all[fmt.Sprint("tenants ", i)] = p.text
+		if strings.HasPrefix(p.text, entries) && strings.Contains(p.text, " tenant = ") {
+			all["log of a tenant"] = p.text
+		}
+	}
+	return all
+}

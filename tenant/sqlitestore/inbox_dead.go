@@ -16,7 +16,11 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) ([]inbox.Dea
 	if filter.Limit <= 0 {
 		filter.Limit = inbox.DefaultDeadLimit
 	}
-	rows, err := in.stmts.dead.QueryContext(ctx, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit)
+	query := in.stmts.dead
+	if filter.Tenant != "" {
+		query = in.stmts.deadOfTenant
+	}
+	rows, err := query.QueryContext(ctx, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit)
 	if err != nil {
 		return nil, failure(ctx, what, "", err)
 	}

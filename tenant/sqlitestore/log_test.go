@@ -77,6 +77,7 @@ func TestAVersionIsNeverUsedTwice(t *testing.T) {
 
 	// A database that did not know yet finds out what it can.
 	require.NoError(t, db.Exec(`DROP TRIGGER tenants_retired; DROP TABLE tenant_versions; DROP INDEX log_by_time;
+		DROP INDEX inbox_chats_ready; DROP INDEX inbox_chats_by_time; CREATE INDEX inbox_chats_by_turn ON inbox_chats (tenant, at);
 		PRAGMA user_version = 6`))
 	require.NoError(t, db.Close())
 	db = open(t, path, ring)

@@ -16,7 +16,8 @@ import (
 // Tenants is a [tenant.Store]. Take it from [DB.Tenants].
 type Tenants struct {
 	db                              *DB
-	get, getMany, byBot, list, log  *sql.Stmt
+	get, getMany, byBot, list       *sql.Stmt
+	log, logOf                      *sql.Stmt
 	insert, update, remove, version *sql.Stmt
 	addEntry, setHealth             *sql.Stmt
 	changes, lastChange             *sql.Stmt
@@ -28,9 +29,15 @@ var _ tenant.Store = (*Tenants)(nil)
 
 const columns = "id, bot_id, username, name, token, status, reason, health, limits, metadata, version, created_at, updated_at"
 
+const entries = "SELECT seq, time, tenant, bot_id, version, actor, action, detail FROM log "
+
 func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 	s := &Tenants{db: db}
-	return s, prepare(ctx, []prepared{
+	return s, prepare(ctx, s.prepared(db))
+}
+
+func (s *Tenants) prepared(db *DB) []prepared {
+	return []prepared{
 		{&s.get, db.read, "SELECT " + columns + " FROM tenants WHERE id = ?"},
 		{&s.getMany, db.read, "SELECT " + columns + " FROM tenants WHERE id IN (SELECT value FROM json_each(?))"},
 		{&s.byBot, db.read, "SELECT " + columns + " FROM tenants WHERE bot_id = ?"},
@@ -38,8 +45,8 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 			AND (?2 = '' OR status IN (SELECT value FROM json_each(?2)))
 			AND (?3 = '' OR health IN (SELECT value FROM json_each(?3)))
 			ORDER BY id LIMIT ?4`},
-		{&s.log, db.read, `SELECT seq, time, tenant, bot_id, version, actor, action, detail FROM log
-			WHERE seq > ?1 AND (?2 = '' OR tenant = ?2) ORDER BY seq LIMIT ?3`},
+		{&s.log, db.read, entries + "WHERE seq > ?1 AND ?2 = '' ORDER BY seq LIMIT ?3"},
+		{&s.logOf, db.read, entries + "WHERE seq > ?1 AND tenant = ?2 ORDER BY seq LIMIT ?3"},
 		{&s.insert, db.write, `INSERT INTO tenants
 			(id, bot_id, username, name, token, token_key, status, reason, limits, metadata, version, created_at, updated_at)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
@@ -59,7 +66,7 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 		{&s.oldEntries, db.write, "DELETE FROM log WHERE seq IN (SELECT seq FROM log WHERE time < ? ORDER BY time LIMIT ?)"},
 		{&s.sealed, db.read, "SELECT id, token FROM tenants WHERE id > ? AND token_key <> ? ORDER BY id LIMIT ?"},
 		{&s.replace, db.write, "UPDATE tenants SET token = ?1, token_key = ?2 WHERE id = ?3 AND token = ?4"},
-	})
+	}
 }
 
 // Get implements [tenant.Store].
@@ -333,7 +340,11 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 	if f.Limit <= 0 {
 		f.Limit = tenant.DefaultLimit
 	}
-	rows, err := s.log.QueryContext(ctx, f.After, f.Tenant, f.Limit)
+	query := s.log
+	if f.Tenant != "" {
+		query = s.logOf
+	}
+	rows, err := query.QueryContext(ctx, f.After, f.Tenant, f.Limit)
 	if err != nil {
 		return nil, failure(ctx, op, "", err)
 	}

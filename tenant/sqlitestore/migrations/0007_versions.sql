@@ -9,3 +9,6 @@ INSERT INTO tenant_versions (retired) SELECT max(
 CREATE TRIGGER tenants_retired AFTER DELETE ON tenants BEGIN
 	UPDATE tenant_versions SET retired = max(retired, OLD.version);
 END;
+
+-- For those who remove old entries.
+CREATE INDEX log_by_time ON log (time);

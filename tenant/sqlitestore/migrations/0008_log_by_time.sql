@@ -1,2 +1,0 @@
--- For those who remove old entries.
-CREATE INDEX log_by_time ON log (time);
