@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -99,14 +100,14 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 
 func (db *DB) open(ctx context.Context, path string) error {
 	if path != Memory {
-		// The file is made here so that nobody else may read it; SQLite gives
-		// its journals the same permissions.
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
+		if err := create(path, os.O_EXCL); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := f.Close(); err != nil {
-			return err
+		// Where a symbolic link to nothing is there, its target is made.
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			if err := create(path, 0); err != nil {
+				return err
+			}
 		}
 	}
 	var err error
@@ -116,7 +117,7 @@ func (db *DB) open(ctx context.Context, path string) error {
 	db.read = db.write
 	if path != Memory {
 		if err := migrate(ctx, db.write, true); err != nil {
-			return err
+			return explained(path, err)
 		}
 		if db.read, err = connect(path, db.cfg, db.cfg.Readers, "deferred"); err != nil {
 			return err
@@ -144,6 +145,20 @@ func (db *DB) open(ctx context.Context, path string) error {
 	}
 	db.owners, err = newOwnership(ctx, db)
 	return err
+}
+
+// create makes an empty file that nobody else may read. SQLite gives its
+// journals the same permissions.
+//
+// A file that is there is not opened: to close it would take away the locks that
+// another DB of this process has on it, and another process would find nobody
+// there and remove the journal that is in use.
+func create(path string, flag int) error {
+	f, err := os.OpenFile(path, flag|os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // prepared is a statement that is compiled once, since compiling one takes

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlinbox"
@@ -78,6 +79,19 @@ func kindOf(code int) errors.Kind {
 	default:
 		return errors.Internal
 	}
+}
+
+// explained says what SQLite does not: why it can't open a file.
+func explained(path string, err error) error {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
+		return fmt.Errorf("%s must be a file that can be written, in a directory that can: SQLite keeps its journal there: %w", path, err)
+	}
+	return err
 }
 
 func constraint(err error) bool {
