@@ -63,7 +63,8 @@ func (s *Tenants) prepared(db *DB) []prepared {
 			WHERE tenants.id = h.key AND health IS NOT h.value`},
 		{&s.lastChange, db.read, "SELECT seq, id, version, status FROM tenant_changes ORDER BY seq DESC LIMIT 1"},
 		{&s.changes, db.read, "SELECT seq, id, version, status FROM tenant_changes WHERE seq >= ? ORDER BY seq LIMIT 500"},
-		{&s.oldEntries, db.write, "DELETE FROM log WHERE seq IN (SELECT seq FROM log WHERE time < ? ORDER BY time LIMIT ?)"},
+		{&s.oldEntries, db.write, `DELETE FROM log WHERE seq IN (SELECT seq FROM log
+			WHERE ifnull(time, -9000000000000000000) < ? ORDER BY ifnull(time, -9000000000000000000) LIMIT ?)`},
 		{&s.sealed, db.read, "SELECT id, token FROM tenants WHERE id > ? AND token_key <> ? ORDER BY id LIMIT ?"},
 		{&s.replace, db.write, "UPDATE tenants SET token = ?1, token_key = ?2 WHERE id = ?3 AND token = ?4"},
 	}
@@ -363,10 +364,11 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 	return page, failure(ctx, op, "", rows.Err())
 }
 
-// PruneLog removes the oldest entries of the log that were made before a time,
-// at most limit of them, and returns how many; fewer than limit say that no more
-// are left. Nothing else hangs on the log. A batch keeps other changes waiting
-// while it is removed, so a limit of some 1000 is a good one:
+// PruneLog removes the oldest entries of the log that are from before a time, at
+// most limit of them, and returns how many it removed. Entries without a time are
+// the oldest. It is for who calls it every now and then, again while it removes
+// as many as it may. Other changes wait while a batch is removed, so let it be of
+// some 1000:
 //
 //	for {
 //		n, err := db.Tenants().PruneLog(ctx, time.Now().AddDate(-1, 0, 0), 1000)
@@ -375,7 +377,7 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 //		}
 //	}
 //
-// A limit of 0 and less removes nothing. Entries without a time stay.
+// A limit of 0 and less removes nothing.
 func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
 	var n int64
 	err := s.db.change(ctx, func(tx *sql.Tx) error {

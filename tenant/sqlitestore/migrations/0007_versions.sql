@@ -10,5 +10,5 @@ CREATE TRIGGER tenants_retired AFTER DELETE ON tenants BEGIN
 	UPDATE tenant_versions SET retired = max(retired, OLD.version);
 END;
 
--- For those who remove old entries.
-CREATE INDEX log_by_time ON log (time);
+-- For those who remove old entries. What has no time is older than all.
+CREATE INDEX log_by_time ON log (ifnull(time, -9000000000000000000));
