@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -48,6 +49,10 @@ type DB struct {
 	read  *sql.DB // the same as write for a database in memory
 
 	commitTx func(*sql.Tx) error // (*sql.Tx).Commit, but for tests
+
+	mu      sync.Mutex // guards closed
+	closed  bool
+	changes sync.WaitGroup // those under way; none begins once closed is set
 
 	flushes *flushes
 	tenants *Tenants
@@ -232,12 +237,17 @@ func (db *DB) Leases() *Leases { return db.leases }
 // Ownership returns the store of proofs that bots are their tenants'.
 func (db *DB) Ownership() *Ownership { return db.owners }
 
-// Close closes the database. What is under way ends first; what comes later
-// fails.
+// Close closes the database. Changes that are under way end first; what comes
+// later fails. Those who watch get an error of kind [errors.Closed]. The last
+// one to close a file leaves nothing beside it.
 func (db *DB) Close() error {
 	if db.inbox != nil {
 		db.inbox.queue.Wait()
 	}
+	db.mu.Lock()
+	db.closed = true
+	db.mu.Unlock()
+	db.changes.Wait() // package sql would leave them to end later
 	var all []error
 	if db.read != nil && db.read != db.write {
 		all = append(all, db.read.Close())
@@ -253,6 +263,10 @@ func (db *DB) Close() error {
 
 // change runs f in a transaction of the one writer.
 func (db *DB) change(ctx context.Context, f func(tx *sql.Tx) error) error {
+	if err := db.begin(); err != nil {
+		return err
+	}
+	defer db.changes.Done()
 	err := db.transact(ctx, f)
 	db.makeRoom(ctx, err)
 	return err
@@ -265,6 +279,17 @@ func (db *DB) makeRoom(ctx context.Context, err error) {
 	if full(err) {
 		_, _ = db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 	}
+}
+
+// begin announces a change, which is to call db.changes.Done.
+func (db *DB) begin() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return sql.ErrConnDone
+	}
+	db.changes.Add(1)
+	return nil
 }
 
 func (db *DB) transact(ctx context.Context, f func(tx *sql.Tx) error) error {

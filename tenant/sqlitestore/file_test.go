@@ -2,6 +2,7 @@ package sqlitestore_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -123,6 +125,37 @@ func TestTwoServicesShareAFile(t *testing.T) {
 		require.NoError(t, db.Close())
 	}
 	assert.Equal(t, []string{path}, files(t, path), "journals are gone")
+}
+
+// Who leaves after Close has left nothing undone.
+func TestCloseWaitsForChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, ring := newFile(t), keys(t)
+		db, err := sqlitestore.Open(t.Context(), path, sqlitestore.Config{Keys: ring})
+		require.NoError(t, err)
+		committing, committed := make(chan struct{}), false
+		db.OnCommit(func(tx *sql.Tx) error {
+			close(committing)
+			time.Sleep(time.Second) // until Close waits
+			committed = true
+			return tx.Commit()
+		})
+		done := make(chan error)
+		go func() {
+			_, err := db.Tenants().Put(t.Context(), storetest.Record(t, "a", 1))
+			done <- err
+		}()
+		<-committing
+		closed := make(chan bool)
+		go func() {
+			assert.NoError(t, db.Close())
+			closed <- committed
+		}()
+		require.NoError(t, <-done)
+		assert.True(t, <-closed)
+		assert.Equal(t, []string{path}, files(t, path))
+		assert.ErrorIs(t, db.Tenants().SetHealth(t.Context(), map[string]string{"a": "up"}), errors.Closed)
+	})
 }
 
 func TestABackupThatFailsLeavesNoFile(t *testing.T) {
