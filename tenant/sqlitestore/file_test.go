@@ -133,11 +133,11 @@ func TestCloseWaitsForChanges(t *testing.T) {
 		path, ring := newFile(t), keys(t)
 		db, err := sqlitestore.Open(t.Context(), path, sqlitestore.Config{Keys: ring})
 		require.NoError(t, err)
-		committing, committed := make(chan struct{}), false
+		committing, committed := make(chan struct{}), atomic.Bool{}
 		db.OnCommit(func(tx *sql.Tx) error {
 			close(committing)
 			time.Sleep(time.Second) // until Close waits
-			committed = true
+			defer committed.Store(true)
 			return tx.Commit()
 		})
 		done := make(chan error)
@@ -146,13 +146,9 @@ func TestCloseWaitsForChanges(t *testing.T) {
 			done <- err
 		}()
 		<-committing
-		closed := make(chan bool)
-		go func() {
-			assert.NoError(t, db.Close())
-			closed <- committed
-		}()
+		require.NoError(t, db.Close())
+		assert.True(t, committed.Load())
 		require.NoError(t, <-done)
-		assert.True(t, <-closed)
 		assert.Equal(t, []string{path}, files(t, path))
 		assert.ErrorIs(t, db.Tenants().SetHealth(t.Context(), map[string]string{"a": "up"}), errors.Closed)
 	})

@@ -55,14 +55,18 @@ func (in *Inbox) Replay(ctx context.Context, refs []inbox.Ref) (int, error) {
 		var chat, kind string
 		var received int64
 		var raw []byte
-		err := t.row(takeDead, r.Tenant, r.ID).Scan(&chat, &kind, &received, &raw)
+		err := t.row(readDead, r.Tenant, r.ID).Scan(&chat, &kind, &received, &raw)
 		if err == sql.ErrNoRows {
 			return 0, nil
 		}
 		if err != nil {
 			return 0, err
 		}
-		if _, err := t.exec(insertUpdate, r.Tenant, chat, r.ID, kind, received, nil, 0, raw); err != nil {
+		added, err := t.exec(insertUpdate, r.Tenant, chat, r.ID, kind, received, nil, 0, raw)
+		if err != nil || added == 0 { // another one has its id, and waits: it stays dead
+			return 0, err
+		}
+		if _, err := t.exec(dropDead, r.Tenant, r.ID); err != nil {
 			return 0, err
 		}
 		return 1, t.makeReady(r.Tenant, chat)

@@ -145,3 +145,42 @@ func TestChatsThatWakeAtOnceAreAllLent(t *testing.T) {
 		}
 	}
 }
+
+// Telegram begins its ids anew after a week without updates, so one that waits
+// may have the id of a dead letter. Neither takes the other's place.
+func TestADeadLetterWhoseIDIsInUseStaysDead(t *testing.T) {
+	db := open(t, newFile(t), keys(t))
+	in := db.Inbox()
+	old, young := message("a", "1", 1), message("a", "1", 1)
+	old.Raw, young.Raw = []byte(`"old"`), []byte(`"young"`)
+	lease := func() inbox.Lease {
+		leases, err := in.Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Hour})
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+		return leases[0]
+	}
+	settle := func(l inbox.Lease, v inbox.Verdict) {
+		held, err := in.Settle(t.Context(), []inbox.Settlement{{Lease: l, Verdict: v}})
+		require.NoError(t, err)
+		require.Equal(t, []bool{true}, held)
+	}
+	replay := func() int {
+		n, err := in.Replay(t.Context(), []inbox.Ref{{Tenant: "a", ID: 1}})
+		require.NoError(t, err)
+		return n
+	}
+	_, err := in.Put(t.Context(), []inbox.Update{old})
+	require.NoError(t, err)
+	settle(lease(), inbox.Bury)
+	require.NoError(t, db.Exec("DELETE FROM inbox_seen")) // as after a day
+	outcomes, err := in.Put(t.Context(), []inbox.Update{young})
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Outcome{{}}, outcomes)
+
+	require.Zero(t, replay())
+	l := lease()
+	require.Equal(t, `"young"`, string(l.Raw))
+	settle(l, inbox.Done)
+	require.Equal(t, 1, replay(), "it was there still")
+	require.Equal(t, `"old"`, string(lease().Raw))
+}

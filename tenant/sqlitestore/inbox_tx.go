@@ -34,7 +34,7 @@ const (
 	retryChat
 	buryUpdate
 	pruneDead
-	takeDead
+	readDead
 	dropDead
 	forgetUpdates
 	forgetChats
@@ -103,7 +103,7 @@ var inboxTexts = [inboxStmtCount]string{
 		WHERE tenant = ?1 AND chat = ?2 AND id = ?3`,
 	pruneDead: `DELETE FROM inbox_dead WHERE tenant = ?1 AND id IN
 		(SELECT id FROM inbox_dead WHERE tenant = ?1 ORDER BY died_at DESC LIMIT -1 OFFSET ?2)`,
-	takeDead: "DELETE FROM inbox_dead WHERE tenant = ? AND id = ? RETURNING chat, kind, received_at, raw",
+	readDead: "SELECT chat, kind, received_at, raw FROM inbox_dead WHERE tenant = ? AND id = ?",
 	dropDead: "DELETE FROM inbox_dead WHERE tenant = ? AND id = ?",
 
 	forgetUpdates: "DELETE FROM inbox_updates WHERE tenant = ?",
