@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
@@ -17,10 +18,14 @@ import (
 // the clear.
 func (db *DB) Backup(ctx context.Context, path string) error {
 	const op = "back up database"
-	if err := create(path, os.O_EXCL); err != nil {
+	path, err := filepath.Abs(path) // of which SQLite takes none for a URI
+	if err == nil {
+		err = create(path, os.O_EXCL)
+	}
+	if err != nil {
 		return sqlstore.Fail(op, "", errors.Internal, err)
 	}
-	_, err := db.read.ExecContext(ctx, "VACUUM INTO ?", path)
+	_, err = db.read.ExecContext(ctx, "VACUUM INTO ?", path)
 	if err == nil {
 		err = syncFile(path)
 	}

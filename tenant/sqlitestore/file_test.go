@@ -169,6 +169,18 @@ func TestABackupThatFailsLeavesNoFile(t *testing.T) {
 	assert.ErrorIs(t, db.Backup(ctx, filepath.Join(dir, "new")), errors.Canceled)
 	assert.Equal(t, []string{there}, files(t, dir+"/"))
 
+}
+
+func TestABackupGoesWhereItIsTold(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, newFile(t), keys(t))
+	t.Chdir(dir)
+	for _, name := range []string{"file:x", "a?mode=memory", "ä b%20"} {
+		require.NoError(t, db.Backup(t.Context(), name))
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		assert.Positive(t, info.Size(), name)
+	}
 	memory := open(t, sqlitestore.Memory, keys(t))
 	require.NoError(t, memory.Backup(t.Context(), filepath.Join(dir, "memory")))
 }
