@@ -81,8 +81,9 @@ func TestAChangeWhoseAnswerIsLostMayHaveBeenMade(t *testing.T) {
 		}, errors.MaybeDelivered},
 		"the caller leaves during the COMMIT": {func(db *sqlitestore.DB, cancel func()) {
 			db.OnCommit(func(tx *sql.Tx) error {
+				err := tx.Commit() // which a cancel before it would roll back
 				cancel()
-				return errors.Join(context.Canceled, tx.Commit())
+				return errors.Join(context.Canceled, err)
 			})
 		}, errors.MaybeDelivered},
 		"SQLite rolls back instead": {func(db *sqlitestore.DB, _ func()) {
