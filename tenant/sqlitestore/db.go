@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -45,6 +47,12 @@ type DB struct {
 	cfg   Config
 	write *sql.DB // of one connection, since SQLite has one writer
 	read  *sql.DB // the same as write for a database in memory
+
+	commitTx func(*sql.Tx) error // (*sql.Tx).Commit, but for tests
+
+	mu      sync.Mutex // guards closed
+	closed  bool
+	changes sync.WaitGroup // those under way; none begins once closed is set
 
 	flushes *flushes
 	tenants *Tenants
@@ -87,7 +95,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if cfg.Readers == 0 {
 		cfg.Readers = 4
 	}
-	db := &DB{cfg: cfg}
+	db := &DB{cfg: cfg, commitTx: (*sql.Tx).Commit}
 	if err := db.open(ctx, path); err != nil {
 		_ = db.Close()
 		return nil, failure(ctx, op, "", err)
@@ -97,14 +105,14 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 
 func (db *DB) open(ctx context.Context, path string) error {
 	if path != Memory {
-		// The file is made here so that nobody else may read it; SQLite gives
-		// its journals the same permissions.
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
+		if err := create(path, os.O_EXCL); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := f.Close(); err != nil {
-			return err
+		// Where a symbolic link to nothing is there, its target is made.
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			if err := create(path, 0); err != nil {
+				return err
+			}
 		}
 	}
 	var err error
@@ -114,7 +122,7 @@ func (db *DB) open(ctx context.Context, path string) error {
 	db.read = db.write
 	if path != Memory {
 		if err := migrate(ctx, db.write, true); err != nil {
-			return err
+			return explained(path, err)
 		}
 		if db.read, err = connect(path, db.cfg, db.cfg.Readers, "deferred"); err != nil {
 			return err
@@ -142,6 +150,20 @@ func (db *DB) open(ctx context.Context, path string) error {
 	}
 	db.owners, err = newOwnership(ctx, db)
 	return err
+}
+
+// create makes an empty file that nobody else may read. SQLite gives its
+// journals the same permissions.
+//
+// A file that is there is not opened: to close it would take away the locks that
+// another DB of this process has on it, and another process would find nobody
+// there and remove the journal that is in use.
+func create(path string, flag int) error {
+	f, err := os.OpenFile(path, flag|os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // prepared is a statement that is compiled once, since compiling one takes
@@ -215,12 +237,17 @@ func (db *DB) Leases() *Leases { return db.leases }
 // Ownership returns the store of proofs that bots are their tenants'.
 func (db *DB) Ownership() *Ownership { return db.owners }
 
-// Close closes the database. What is under way ends first; what comes later
-// fails.
+// Close closes the database. Changes that are under way end first; what comes
+// later fails. Those who watch get an error of kind [errors.Closed]. The last
+// one to close a file leaves nothing beside it.
 func (db *DB) Close() error {
 	if db.inbox != nil {
 		db.inbox.queue.Wait()
 	}
+	db.mu.Lock()
+	db.closed = true
+	db.mu.Unlock()
+	db.changes.Wait() // package sql would leave them to end later
 	var all []error
 	if db.read != nil && db.read != db.write {
 		all = append(all, db.read.Close())
@@ -236,13 +263,33 @@ func (db *DB) Close() error {
 
 // change runs f in a transaction of the one writer.
 func (db *DB) change(ctx context.Context, f func(tx *sql.Tx) error) error {
+	if err := db.begin(); err != nil {
+		return err
+	}
+	defer db.changes.Done()
 	err := db.transact(ctx, f)
+	db.makeRoom(ctx, err)
+	return err
+}
+
+// makeRoom is called after each change. What fills the disk may be the WAL,
+// which is only emptied after changes that succeed. The next change finds the
+// room.
+func (db *DB) makeRoom(ctx context.Context, err error) {
 	if full(err) {
-		// What fills the disk may be the WAL, which is only emptied after
-		// changes that succeed. The next change finds the room.
 		_, _ = db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 	}
-	return err
+}
+
+// begin announces a change, which is to call db.changes.Done.
+func (db *DB) begin() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return sql.ErrConnDone
+	}
+	db.changes.Add(1)
+	return nil
 }
 
 func (db *DB) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
@@ -254,5 +301,18 @@ func (db *DB) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err := f(tx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return db.commit(ctx, tx)
+}
+
+// commit ends a transaction. Where nobody knows any more whether it was
+// committed, the error is an [unsure].
+func (db *DB) commit(ctx context.Context, tx *sql.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return err // who has begun it rolls it back
+	}
+	err := db.commitTx(tx)
+	if err == nil || rolledBack(err) {
+		return err
+	}
+	return &unsure{err}
 }

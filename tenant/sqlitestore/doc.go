@@ -32,12 +32,22 @@
 //
 // # Backups
 //
-// Copy a database that is in use with "sqlite3 fleet.db '.backup copy.db'" or
-// VACUUM INTO, not with cp. Keep the keys elsewhere: tokens are sealed, and a
-// backup with its keys is as good as the tokens. All else is in the clear.
+// [DB.Backup] copies a database that is in use, and so does
+// "sqlite3 fleet.db '.backup copy.db'"; cp does not. Keep the keys elsewhere:
+// tokens are sealed, and a backup with its keys is as good as the tokens. All
+// else is in the clear.
+//
+// "sqlite3 fleet.db '.restore copy.db'" puts a copy in the place of what is
+// there, and who watches hears that any record may have changed. Before the file
+// itself is replaced, end all processes that use it: they would go on with the
+// old one.
+//
+// Let nothing in the process open and close the file itself while it is in use:
+// by the rules of POSIX that takes away the locks by which other processes know
+// that it is.
 //
 // # What it does not do
 //
-// It does not prune the log of changes: DELETE FROM log WHERE time < ... does.
-// Usage is pruned by its recorder.
+// It does not prune the log of changes by itself: call [Tenants.PruneLog] every
+// now and then. Usage is pruned by its recorder.
 package sqlitestore

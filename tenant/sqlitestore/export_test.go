@@ -2,8 +2,11 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
+
+	"modernc.org/sqlite"
 )
 
 // LimitPages bounds the database's size; beyond it SQLite says that the disk
@@ -52,4 +55,47 @@ func (db *DB) Plan(text string) (steps []string, err error) {
 func (db *DB) Synchronous() (n int, err error) {
 	err = db.write.QueryRow("PRAGMA synchronous").Scan(&n)
 	return n, err
+}
+
+// OnCommit puts f in the place of each COMMIT.
+func (db *DB) OnCommit(f func(tx *sql.Tx) error) { db.commitTx = f }
+
+// RefuseCommits makes SQLite itself roll back instead of committing.
+func (db *DB) RefuseCommits() error {
+	conn, err := db.write.Conn(context.Background())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(c any) error {
+		c.(sqlite.HookRegisterer).RegisterCommitHook(func() int32 { return 1 })
+		return nil
+	})
+}
+
+// Change runs f in a transaction.
+func (db *DB) Change(ctx context.Context, f func(tx *sql.Tx) error) error {
+	return failure(ctx, "test", "", db.change(ctx, f))
+}
+
+// Scan reads one row as another program would.
+func (db *DB) Scan(text string, into ...any) error { return db.read.QueryRow(text).Scan(into...) }
+
+// Statements are those that a fleet's every day takes, by what they do.
+func Statements() map[string]string {
+	all := map[string]string{
+		"dead letters": deadOf("?3 = ''"), "dead letters of a tenant": deadOf("tenant = ?3"), "depth": depthOf("tenant = ?1"),
+	}
+	for i, text := range inboxTexts {
+		if i != countAll && i != counterNow && i != setCounter { // of a table of one row
+			all[fmt.Sprint("inbox ", i)] = text
+		}
+	}
+	for i, p := range new(Tenants).prepared(&DB{}) {
+		all[fmt.Sprint("tenants ", i)] = p.text
+		if strings.HasPrefix(p.text, entries) && strings.Contains(p.text, " tenant = ") {
+			all["log of a tenant"] = p.text
+		}
+	}
+	return all
 }

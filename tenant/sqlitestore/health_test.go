@@ -60,23 +60,3 @@ func TestARowThatIsNotUnderstoodIsKept(t *testing.T) {
 	require.Len(t, page, 2)
 	assert.EqualValues(t, 8, page[0].Requests)
 }
-
-// At a fleet's size no statement that is run often may read a whole table.
-func TestStatementsUseTheIndexes(t *testing.T) {
-	db := open(t, newFile(t), keys(t))
-	for _, text := range []string{
-		"SELECT data FROM health WHERE tenant = ?",
-		"SELECT tenant, data FROM health WHERE tenant > ? ORDER BY tenant LIMIT ?",
-		"SELECT data FROM rollups WHERE tenant = ? AND start = ? AND daily = ?",
-		"SELECT data FROM rollups WHERE tenant = ? AND start >= ? AND start < ? ORDER BY start, daily",
-		"SELECT rowid FROM rollups WHERE daily = ? AND start < ? ORDER BY start, tenant LIMIT ?",
-		"DELETE FROM flushes WHERE at < ?",
-	} {
-		plan, err := db.Plan(text)
-		require.NoError(t, err)
-		for _, step := range plan {
-			assert.NotContains(t, step, "SCAN", text)
-			assert.NotContains(t, step, "TEMP B-TREE", text)
-		}
-	}
-}

@@ -86,15 +86,17 @@ func (in *Inbox) do(ctx context.Context, what string, op *inboxOp) error {
 func (in *Inbox) transact(ops []*inboxOp) (err error) {
 	// Nobody's context in particular: SQLite bounds how long it waits itself.
 	ctx := context.Background()
+	if err := in.db.begin(); err != nil {
+		return err
+	}
+	defer in.db.changes.Done()
 	defer func() {
 		for _, op := range ops {
 			if err != nil && op.undone != nil {
 				op.undone()
 			}
 		}
-		if full(err) {
-			_, _ = in.db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // see change
-		}
+		in.db.makeRoom(ctx, err)
 	}()
 	conn, err := in.db.write.Conn(ctx)
 	if err != nil {
@@ -105,7 +107,7 @@ func (in *Inbox) transact(ops []*inboxOp) (err error) {
 	for _, op := range ops {
 		durable = durable || op.durable
 	}
-	if !durable {
+	if !durable && in.db.read != in.db.write { // in memory there is no fsync
 		if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); err != nil {
 			return err
 		}
@@ -129,7 +131,7 @@ func (in *Inbox) transact(ops []*inboxOp) (err error) {
 	if err := t.end(); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	if err := in.db.commit(ctx, tx); err != nil {
 		return err
 	}
 	if t.ready {

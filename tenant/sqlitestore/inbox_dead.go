@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
 
 // Dead implements [inbox.Inbox].
@@ -15,12 +16,17 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) ([]inbox.Dea
 	if filter.Limit <= 0 {
 		filter.Limit = inbox.DefaultDeadLimit
 	}
-	rows, err := in.stmts.dead.QueryContext(ctx, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit)
+	query := in.stmts.dead
+	if filter.Tenant != "" {
+		query = in.stmts.deadOfTenant
+	}
+	rows, err := query.QueryContext(ctx, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit)
 	if err != nil {
 		return nil, failure(ctx, what, "", err)
 	}
 	defer rows.Close()
 	var page []inbox.DeadLetter
+	var room sqlstore.PageRoom
 	for rows.Next() {
 		var d inbox.DeadLetter
 		var received, died int64
@@ -32,6 +38,9 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) ([]inbox.Dea
 		}
 		d.Raw, d.ExpiresAt = raw, timeOf(expires)
 		d.ReceivedAt, d.DiedAt = time.UnixMicro(received).UTC(), time.UnixMicro(died).UTC()
+		if !room.Take(len(raw) + len(d.Reason)) {
+			return page, nil
+		}
 		page = append(page, d)
 	}
 	if err := rows.Err(); err != nil {
@@ -46,14 +55,18 @@ func (in *Inbox) Replay(ctx context.Context, refs []inbox.Ref) (int, error) {
 		var chat, kind string
 		var received int64
 		var raw []byte
-		err := t.row(takeDead, r.Tenant, r.ID).Scan(&chat, &kind, &received, &raw)
+		err := t.row(readDead, r.Tenant, r.ID).Scan(&chat, &kind, &received, &raw)
 		if err == sql.ErrNoRows {
 			return 0, nil
 		}
 		if err != nil {
 			return 0, err
 		}
-		if _, err := t.exec(insertUpdate, r.Tenant, chat, r.ID, kind, received, nil, 0, raw); err != nil {
+		added, err := t.exec(insertUpdate, r.Tenant, chat, r.ID, kind, received, nil, 0, raw)
+		if err != nil || added == 0 { // another one has its id, and waits: it stays dead
+			return 0, err
+		}
+		if _, err := t.exec(dropDead, r.Tenant, r.ID); err != nil {
 			return 0, err
 		}
 		return 1, t.makeReady(r.Tenant, chat)

@@ -62,6 +62,9 @@ type turn struct {
 // lend takes one update of each tenant that has one, and then shares out what
 // more may be taken.
 func (l *lending) lend() error {
+	if err := l.wake(); err != nil {
+		return err
+	}
 	turns, err := l.each()
 	if err != nil {
 		return err
@@ -90,11 +93,10 @@ func (l *lending) lend() error {
 // each takes an update of each tenant, beginning with the tenant after the last
 // whose turn it was, and returns those that may have more.
 func (l *lending) each() (turns []turn, err error) {
-	begin, now := l.in.cursor, l.now.UnixMicro()
+	begin := l.in.cursor
 	tenant, wrapped := begin, false
 	for l.rest > 0 {
-		var at int64
-		err := l.row(nextTenant, tenant).Scan(&tenant, &at)
+		err := l.row(nextTenant, tenant).Scan(&tenant)
 		switch {
 		case err == sql.ErrNoRows && !wrapped && begin != "":
 			tenant, wrapped = "", true
@@ -107,7 +109,7 @@ func (l *lending) each() (turns []turn, err error) {
 			return turns, nil
 		}
 		room := l.room(tenant)
-		if at > now || room <= 0 {
+		if room <= 0 {
 			continue
 		}
 		got, err := l.take(tenant, 1)
@@ -151,7 +153,7 @@ func (l *lending) take(tenant string, n int) (got int, err error) {
 }
 
 func (l *lending) chats(tenant string, n int) (all []ready, err error) {
-	rows, err := l.rows(readyChats, tenant, l.now.UnixMicro(), n)
+	rows, err := l.rows(readyChats, tenant, n)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -115,4 +116,71 @@ func TestABadInboxConfigIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "Keys is nil")
 	require.ErrorContains(t, err, "Inbox.MaxUpdates is negative")
 	require.ErrorContains(t, err, "Inbox.Remember is negative")
+}
+
+// Chats whose time comes at once are lent in the order of their times, however
+// many they are.
+func TestChatsThatWakeAtOnceAreAllLent(t *testing.T) {
+	const n = 10_003 // a few more than are woken at a time
+	db, err := sqlitestore.Open(t.Context(), newFile(t), sqlitestore.Config{Keys: keys(t)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	in := db.Inbox()
+	var all []inbox.Update
+	for i := range int64(n) {
+		all = append(all, message("a", strconv.FormatInt(i, 10), i+1))
+	}
+	_, err = in.Put(t.Context(), all)
+	require.NoError(t, err)
+	// As after a back-off that has ended, the last first.
+	require.NoError(t, db.Exec("UPDATE inbox_chats SET at = 1000000100000 - CAST(chat AS INTEGER)"))
+	next := int64(n)
+	for _, want := range []int{10_000, 3, 0} {
+		leases, err := in.Lease(t.Context(), inbox.Want{Limit: 2 * n, TTL: time.Hour})
+		require.NoError(t, err)
+		require.Len(t, leases, want)
+		for _, l := range leases {
+			require.Equal(t, next, l.ID)
+			next--
+		}
+	}
+}
+
+// Telegram begins its ids anew after a week without updates, so one that waits
+// may have the id of a dead letter. Neither takes the other's place.
+func TestADeadLetterWhoseIDIsInUseStaysDead(t *testing.T) {
+	db := open(t, newFile(t), keys(t))
+	in := db.Inbox()
+	old, young := message("a", "1", 1), message("a", "1", 1)
+	old.Raw, young.Raw = []byte(`"old"`), []byte(`"young"`)
+	lease := func() inbox.Lease {
+		leases, err := in.Lease(t.Context(), inbox.Want{Limit: 1, TTL: time.Hour})
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+		return leases[0]
+	}
+	settle := func(l inbox.Lease, v inbox.Verdict) {
+		held, err := in.Settle(t.Context(), []inbox.Settlement{{Lease: l, Verdict: v}})
+		require.NoError(t, err)
+		require.Equal(t, []bool{true}, held)
+	}
+	replay := func() int {
+		n, err := in.Replay(t.Context(), []inbox.Ref{{Tenant: "a", ID: 1}})
+		require.NoError(t, err)
+		return n
+	}
+	_, err := in.Put(t.Context(), []inbox.Update{old})
+	require.NoError(t, err)
+	settle(lease(), inbox.Bury)
+	require.NoError(t, db.Exec("DELETE FROM inbox_seen")) // as after a day
+	outcomes, err := in.Put(t.Context(), []inbox.Update{young})
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Outcome{{}}, outcomes)
+
+	require.Zero(t, replay())
+	l := lease()
+	require.Equal(t, `"young"`, string(l.Raw))
+	settle(l, inbox.Done)
+	require.Equal(t, 1, replay(), "it was there still")
+	require.Equal(t, `"old"`, string(lease().Raw))
 }

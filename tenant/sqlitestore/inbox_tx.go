@@ -18,6 +18,7 @@ const (
 	mark
 	forgetSeen
 	expire
+	wakeChats
 	nextTenant
 	readyChats
 	firstUpdate
@@ -33,7 +34,7 @@ const (
 	retryChat
 	buryUpdate
 	pruneDead
-	takeDead
+	readDead
 	dropDead
 	forgetUpdates
 	forgetChats
@@ -46,6 +47,16 @@ const (
 
 // stillThere is not so of an update that has expired after its lease has.
 const stillThere = ` AND EXISTS (SELECT 1 FROM inbox_updates AS u WHERE u.tenant = ?1 AND u.chat = ?2 AND u.id = inbox_chats.id)`
+
+// What at of inbox_chats is, in the words of the indexes.
+const (
+	isPlace = "at < 1000000000000"
+	isTime  = "at >= 1000000000000"
+)
+
+// wakeMost is how many chats whose time has come get a place in the queue before
+// a lease. What more there are get theirs before the next.
+const wakeMost = 10_000
 
 // tidyMost is how many rows of forgotten ids a transaction deletes.
 const tidyMost = 1000
@@ -65,9 +76,13 @@ var inboxTexts = [inboxStmtCount]string{
 	expire: `DELETE FROM inbox_updates AS u WHERE expires_at <= ?1 AND NOT EXISTS
 		(SELECT 1 FROM inbox_chats AS c WHERE c.tenant = u.tenant AND c.chat = u.chat AND c.id = u.id AND c.token <> 0 AND c.at > ?1)`,
 
-	nextTenant: "SELECT tenant, at FROM inbox_chats WHERE tenant > ? ORDER BY tenant, at LIMIT 1",
+	wakeChats: fmt.Sprintf(`UPDATE inbox_chats SET at = due.place
+		FROM (SELECT tenant, chat, ?2 + row_number() OVER (ORDER BY at) AS place FROM inbox_chats
+			WHERE at <= ?1 AND %s ORDER BY at LIMIT %d) AS due
+		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat`, isTime, wakeMost),
+	nextTenant: "SELECT tenant FROM inbox_chats WHERE tenant > ? AND " + isPlace + " ORDER BY tenant LIMIT 1",
 	// "+ 0" keeps SQLite from compiling the statement anew for each limit.
-	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND at <= ? ORDER BY at LIMIT ? + 0",
+	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND " + isPlace + " ORDER BY at LIMIT ? + 0",
 	firstUpdate:  "SELECT id, kind, received_at, expires_at, attempt, raw FROM inbox_updates WHERE tenant = ? AND chat = ? ORDER BY id LIMIT 1",
 	saveAttempt:  "UPDATE inbox_updates SET attempt = ?4 WHERE tenant = ?1 AND chat = ?2 AND id = ?3",
 	deleteUpdate: "DELETE FROM inbox_updates WHERE tenant = ? AND chat = ? AND id = ?",
@@ -88,7 +103,7 @@ var inboxTexts = [inboxStmtCount]string{
 		WHERE tenant = ?1 AND chat = ?2 AND id = ?3`,
 	pruneDead: `DELETE FROM inbox_dead WHERE tenant = ?1 AND id IN
 		(SELECT id FROM inbox_dead WHERE tenant = ?1 ORDER BY died_at DESC LIMIT -1 OFFSET ?2)`,
-	takeDead: "DELETE FROM inbox_dead WHERE tenant = ? AND id = ? RETURNING chat, kind, received_at, raw",
+	readDead: "SELECT chat, kind, received_at, raw FROM inbox_dead WHERE tenant = ? AND id = ?",
 	dropDead: "DELETE FROM inbox_dead WHERE tenant = ? AND id = ?",
 
 	forgetUpdates: "DELETE FROM inbox_updates WHERE tenant = ?",
@@ -100,10 +115,24 @@ var inboxTexts = [inboxStmtCount]string{
 	setCounter: "UPDATE inbox_counter SET n = ?",
 }
 
+// deadOf lists those of the rows that are where it says.
+func deadOf(where string) string {
+	return `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM inbox_dead
+		WHERE (tenant, id) > (?1, ?2) AND ` + where + " ORDER BY tenant, id LIMIT ?4"
+}
+
+// depthOf measures those of the rows that are where it says.
+func depthOf(where string) string {
+	return fmt.Sprintf(`SELECT count(*), min(received_at),
+		(SELECT count(*) FROM inbox_chats WHERE %[1]s AND token <> 0 AND at > ?2 AND %[2]s),
+		(SELECT count(*) FROM inbox_dead WHERE %[1]s) FROM inbox_updates WHERE %[1]s`, where, isTime)
+}
+
 // inboxStmts are those of transactions, and those that only read.
 type inboxStmts struct {
-	tx                            [inboxStmtCount]*sql.Stmt
-	dead, depthTenant, depthOfAll *sql.Stmt
+	tx                      [inboxStmtCount]*sql.Stmt
+	dead, deadOfTenant      *sql.Stmt
+	depthTenant, depthOfAll *sql.Stmt
 }
 
 func (s *inboxStmts) prepare(ctx context.Context, db *DB) (err error) {
@@ -112,17 +141,14 @@ func (s *inboxStmts) prepare(ctx context.Context, db *DB) (err error) {
 			return err
 		}
 	}
-	const depth = `SELECT count(*), min(received_at),
-		(SELECT count(*) FROM inbox_chats WHERE %[1]s AND token <> 0 AND at > ?2),
-		(SELECT count(*) FROM inbox_dead WHERE %[1]s) FROM inbox_updates WHERE %[1]s`
 	for _, p := range []struct {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&s.dead, `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM inbox_dead
-			WHERE (tenant, id) > (?1, ?2) AND (?3 = '' OR tenant = ?3) ORDER BY tenant, id LIMIT ?4`},
-		{&s.depthTenant, fmt.Sprintf(depth, "tenant = ?1")},
-		{&s.depthOfAll, fmt.Sprintf(depth, "?1 = ''")},
+		{&s.dead, deadOf("?3 = ''")},
+		{&s.deadOfTenant, deadOf("tenant = ?3")},
+		{&s.depthTenant, depthOf("tenant = ?1")},
+		{&s.depthOfAll, depthOf("?1 = ''")},
 	} {
 		if *p.stmt, err = db.read.PrepareContext(ctx, p.text); err != nil {
 			return err
@@ -178,6 +204,18 @@ func (t *inboxTx) next() (int64, error) {
 	}
 	t.counter++
 	return t.counter, nil
+}
+
+// wake gives a place in the queue to chats whose time has come.
+func (t *inboxTx) wake() error {
+	place, err := t.next()
+	if err != nil {
+		return err
+	}
+	t.counter-- // it is free still
+	n, err := t.exec(wakeChats, t.now.UnixMicro(), place-1)
+	t.counter += n
+	return err
 }
 
 // end is the last to be done before the commit.

@@ -100,7 +100,8 @@ func (o *Ownership) Redeem(ctx context.Context, c ownership.Challenge, p ownersh
 
 // Prove implements [ownership.Store].
 func (o *Ownership) Prove(ctx context.Context, p ownership.Proof) error {
-	return failure(ctx, "store proof", p.Tenant, o.store(ctx, o.prove, p))
+	err := o.db.change(ctx, func(tx *sql.Tx) error { return o.store(ctx, tx.StmtContext(ctx, o.prove), p) })
+	return failure(ctx, "store proof", p.Tenant, err)
 }
 
 func (o *Ownership) store(ctx context.Context, stmt *sql.Stmt, p ownership.Proof) error {

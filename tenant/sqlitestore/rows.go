@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -45,10 +46,14 @@ func (db *DB) Replace(ctx context.Context, row seal.Row, sealed []byte) (bool, e
 	if row.Purpose != sqlstore.TokenPurpose {
 		return false, sqlstore.Fail(op, row.Owner, errors.Internal, errors.New("purpose is not known"))
 	}
-	result, err := db.tenants.replace.ExecContext(ctx, sealed, key, row.Owner, row.Sealed)
-	if err != nil {
-		return false, failure(ctx, op, row.Owner, err)
-	}
-	n, err := result.RowsAffected()
-	return n > 0, failure(ctx, op, row.Owner, err)
+	var n int64
+	err = db.change(ctx, func(tx *sql.Tx) error {
+		result, err := tx.StmtContext(ctx, db.tenants.replace).ExecContext(ctx, sealed, key, row.Owner, row.Sealed)
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	return err == nil && n > 0, failure(ctx, op, row.Owner, err)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -13,20 +15,29 @@ import (
 
 // Tenants is a [tenant.Store]. Take it from [DB.Tenants].
 type Tenants struct {
-	db                                  *DB
-	get, getMany, byBot, list, log      *sql.Stmt
-	insert, update, remove, version     *sql.Stmt
-	addEntry, setHealth, changes, where *sql.Stmt
-	sealed, replace                     *sql.Stmt
+	db                              *DB
+	get, getMany, byBot, list       *sql.Stmt
+	log, logOf                      *sql.Stmt
+	insert, update, remove, version *sql.Stmt
+	addEntry, setHealth             *sql.Stmt
+	changes, lastChange             *sql.Stmt
+	oldEntries                      *sql.Stmt
+	sealed, replace                 *sql.Stmt
 }
 
 var _ tenant.Store = (*Tenants)(nil)
 
 const columns = "id, bot_id, username, name, token, status, reason, health, limits, metadata, version, created_at, updated_at"
 
+const entries = "SELECT seq, time, tenant, bot_id, version, actor, action, detail FROM log "
+
 func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 	s := &Tenants{db: db}
-	return s, prepare(ctx, []prepared{
+	return s, prepare(ctx, s.prepared(db))
+}
+
+func (s *Tenants) prepared(db *DB) []prepared {
+	return []prepared{
 		{&s.get, db.read, "SELECT " + columns + " FROM tenants WHERE id = ?"},
 		{&s.getMany, db.read, "SELECT " + columns + " FROM tenants WHERE id IN (SELECT value FROM json_each(?))"},
 		{&s.byBot, db.read, "SELECT " + columns + " FROM tenants WHERE bot_id = ?"},
@@ -34,12 +45,12 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 			AND (?2 = '' OR status IN (SELECT value FROM json_each(?2)))
 			AND (?3 = '' OR health IN (SELECT value FROM json_each(?3)))
 			ORDER BY id LIMIT ?4`},
-		{&s.log, db.read, `SELECT seq, time, tenant, bot_id, version, actor, action, detail FROM log
-			WHERE seq > ?1 AND (?2 = '' OR tenant = ?2) ORDER BY seq LIMIT ?3`},
+		{&s.log, db.read, entries + "WHERE seq > ?1 AND ?2 = '' ORDER BY seq LIMIT ?3"},
+		{&s.logOf, db.read, entries + "WHERE seq > ?1 AND tenant = ?2 ORDER BY seq LIMIT ?3"},
 		{&s.insert, db.write, `INSERT INTO tenants
 			(id, bot_id, username, name, token, token_key, status, reason, limits, metadata, version, created_at, updated_at)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-				?11 + 1 + coalesce((SELECT max(version) FROM log WHERE tenant = ?1), 0), ?12, ?13)
+				?11 + 1 + (SELECT retired FROM tenant_versions), ?12, ?13)
 			RETURNING version`},
 		{&s.update, db.write, `UPDATE tenants SET bot_id = CASE WHEN ?5 IS NULL THEN bot_id ELSE ?2 END, username = ?3, name = ?4,
 			token = coalesce(?5, token), token_key = coalesce(?6, token_key), status = ?7, reason = ?8,
@@ -50,17 +61,23 @@ func newTenants(ctx context.Context, db *DB) (*Tenants, error) {
 		{&s.addEntry, db.write, "INSERT INTO log (time, tenant, bot_id, version, actor, action, detail) VALUES (?, ?, ?, ?, ?, ?, ?)"},
 		{&s.setHealth, db.write, `UPDATE tenants SET health = h.value FROM json_each(?) AS h
 			WHERE tenants.id = h.key AND health IS NOT h.value`},
-		{&s.where, db.read, "SELECT coalesce(max(seq), 0) FROM tenant_changes"},
-		{&s.changes, db.read, "SELECT seq, id, version, status FROM tenant_changes WHERE seq > ? ORDER BY seq LIMIT 500"},
+		{&s.lastChange, db.read, "SELECT seq, id, version, status FROM tenant_changes ORDER BY seq DESC LIMIT 1"},
+		{&s.changes, db.read, "SELECT seq, id, version, status FROM tenant_changes WHERE seq >= ? ORDER BY seq LIMIT 500"},
+		{&s.oldEntries, db.write, `DELETE FROM log WHERE seq IN (SELECT seq FROM log
+			WHERE ifnull(time, -9000000000000000000) < ? ORDER BY ifnull(time, -9000000000000000000) LIMIT ?)`},
 		{&s.sealed, db.read, "SELECT id, token FROM tenants WHERE id > ? AND token_key <> ? ORDER BY id LIMIT ?"},
 		{&s.replace, db.write, "UPDATE tenants SET token = ?1, token_key = ?2 WHERE id = ?3 AND token = ?4"},
-	})
+	}
 }
 
 // Get implements [tenant.Store].
 func (s *Tenants) Get(ctx context.Context, id string) (tenant.Record, error) {
+	const op = "get tenant"
+	if !sqlstore.Storable(id) {
+		return tenant.Record{}, failure(ctx, op, "", sql.ErrNoRows)
+	}
 	r, err := s.scan(s.get.QueryRowContext(ctx, id))
-	return r, failure(ctx, "get tenant", id, err)
+	return r, failure(ctx, op, id, err)
 }
 
 // ByBot implements [tenant.Store].
@@ -72,12 +89,12 @@ func (s *Tenants) ByBot(ctx context.Context, botID int64) (tenant.Record, error)
 // GetMany implements [tenant.Store], in one query.
 func (s *Tenants) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
 	const op = "get tenants"
-	list, err := jsonList(ids)
+	list, err := jsonList(storable(ids))
 	if err != nil {
 		return nil, sqlstore.Fail(op, "", errors.Internal, err)
 	}
 	found := make(map[string]tenant.Record, len(ids))
-	err = s.each(ctx, s.getMany, func(r tenant.Record) { found[r.ID] = r }, list)
+	err = s.each(ctx, s.getMany, func(r tenant.Record) bool { found[r.ID] = r; return true }, list)
 	if err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
@@ -100,17 +117,34 @@ func (s *Tenants) List(ctx context.Context, f tenant.Filter) ([]tenant.Record, e
 		status, err = jsonList(names)
 	}
 	if len(f.Health) > 0 && err == nil {
-		health, err = jsonList(f.Health)
+		health, err = jsonList(storable(f.Health))
 	}
 	if err != nil {
 		return nil, sqlstore.Fail(op, "", errors.Internal, err)
 	}
 	var page []tenant.Record
-	err = s.each(ctx, s.list, func(r tenant.Record) { page = append(page, r) }, f.After, status, health, f.Limit)
+	var room sqlstore.PageRoom
+	err = s.each(ctx, s.list, func(r tenant.Record) bool {
+		if !room.Take(sqlstore.SizeOf(&r)) {
+			return false
+		}
+		page = append(page, r)
+		return true
+	}, f.After, status, health, f.Limit)
 	if err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
 	return page, nil
+}
+
+// storable returns those of texts that can be stored: the others are nobody's,
+// and JSON would make them into texts that may be somebody's.
+func storable(texts []string) []string {
+	unfit := func(text string) bool { return !sqlstore.Storable(text) }
+	if !slices.ContainsFunc(texts, unfit) {
+		return texts
+	}
+	return slices.DeleteFunc(slices.Clone(texts), unfit)
 }
 
 // jsonList writes a list that json_each reads: SQLite has no arrays.
@@ -122,8 +156,8 @@ func jsonList(all []string) (string, error) {
 	return string(b), err
 }
 
-// each calls f for each record that a query returns.
-func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Record), args ...any) error {
+// each calls f for each record that a query returns, until f returns false.
+func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Record) bool, args ...any) error {
 	rows, err := query.QueryContext(ctx, args...)
 	if err != nil {
 		return err
@@ -134,7 +168,9 @@ func (s *Tenants) each(ctx context.Context, query *sql.Stmt, f func(tenant.Recor
 		if err != nil {
 			return err
 		}
-		f(r)
+		if !f(r) {
+			return nil
+		}
 	}
 	return rows.Err()
 }
@@ -246,6 +282,9 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 	if err := sqlstore.CheckLog(log); err != nil {
 		return err
 	}
+	if !sqlstore.Storable(id) {
+		return failure(ctx, op, "", sql.ErrNoRows)
+	}
 	err := s.db.change(ctx, func(tx *sql.Tx) error {
 		r := tenant.Record{ID: id, Version: version}
 		err := tx.StmtContext(ctx, s.remove).QueryRowContext(ctx, id, version).Scan(&r.BotID)
@@ -266,14 +305,19 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 	if err := sqlstore.CheckHealth(health); err != nil {
 		return err
 	}
-	if len(health) == 0 && ctx.Err() == nil {
+	known := maps.Clone(health)
+	maps.DeleteFunc(known, func(id, _ string) bool { return !sqlstore.Storable(id) })
+	if len(known) == 0 && ctx.Err() == nil {
 		return nil
 	}
-	all, err := json.Marshal(health)
+	all, err := json.Marshal(known)
 	if err != nil {
 		return sqlstore.Fail(op, "", errors.Internal, err)
 	}
-	_, err = s.setHealth.ExecContext(ctx, string(all))
+	err = s.db.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.StmtContext(ctx, s.setHealth).ExecContext(ctx, string(all))
+		return err
+	})
 	return failure(ctx, op, "", err)
 }
 
@@ -291,10 +335,17 @@ func (s *Tenants) addLog(ctx context.Context, tx *sql.Tx, r tenant.Record, log [
 // Log implements [tenant.Store].
 func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, error) {
 	const op = "read log"
+	if !sqlstore.Storable(f.Tenant) {
+		return nil, nil
+	}
 	if f.Limit <= 0 {
 		f.Limit = tenant.DefaultLimit
 	}
-	rows, err := s.log.QueryContext(ctx, f.After, f.Tenant, f.Limit)
+	query := s.log
+	if f.Tenant != "" {
+		query = s.logOf
+	}
+	rows, err := query.QueryContext(ctx, f.After, f.Tenant, f.Limit)
 	if err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
@@ -311,6 +362,36 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 		page = append(page, e)
 	}
 	return page, failure(ctx, op, "", rows.Err())
+}
+
+// PruneLog removes the oldest entries of the log that are from before a time, at
+// most limit of them, and returns how many it removed. Entries without a time are
+// the oldest. It is for who calls it every now and then, again while it removes
+// as many as it may. Other changes wait while a batch is removed, so let it be of
+// some 1000:
+//
+//	for {
+//		n, err := db.Tenants().PruneLog(ctx, time.Now().AddDate(-1, 0, 0), 1000)
+//		if err != nil || n < 1000 {
+//			return err
+//		}
+//	}
+//
+// A limit of 0 and less removes nothing.
+func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
+	var n int64
+	err := s.db.change(ctx, func(tx *sql.Tx) error {
+		result, err := tx.StmtContext(ctx, s.oldEntries).ExecContext(ctx, sqlstore.Bound(before).UnixMicro(), max(limit, 0))
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, failure(ctx, "prune log", "", err)
+	}
+	return int(n), nil
 }
 
 // micros is a time as stored: NULL for none.

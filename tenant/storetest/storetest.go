@@ -52,6 +52,7 @@ type Fault struct {
 func Run(t *testing.T, h Harness) {
 	s := suite{h, newRing(t, "suite")}
 	t.Run("records", s.records)
+	t.Run("ids", s.ids)
 	t.Run("list", s.list)
 	t.Run("log", s.log)
 	t.Run("watch", s.watch)

@@ -33,8 +33,19 @@ func NewQueue[T any](most int, run func([]T) error, spoilt func(error) bool) *Qu
 	return &Queue[T]{run: run, spoilt: spoilt, most: most}
 }
 
+// UnderWay reports that [Queue.Do] gave up on what may be done all the same.
+func UnderWay(err error) bool {
+	_, ok := err.(underWay)
+	return ok
+}
+
+// underWay is ctx's error once a batch had been taken out of the queue.
+type underWay struct{ error }
+
+func (u underWay) Unwrap() error { return u.error }
+
 // Do waits until what is asked for is done, or ctx ends. After ctx's error it
-// may be done all the same, and is not to be touched.
+// is not to be touched, and may be done all the same where [UnderWay] says so.
 func (q *Queue[T]) Do(ctx context.Context, of T) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -57,10 +68,10 @@ func (q *Queue[T]) Do(ctx context.Context, of T) error {
 	for i, w := range q.waiting {
 		if w == j {
 			q.waiting = append(q.waiting[:i:i], q.waiting[i+1:]...)
-			break
+			return ctx.Err()
 		}
 	}
-	return ctx.Err()
+	return underWay{ctx.Err()}
 }
 
 // Wait waits until nothing is left of what was asked for before.

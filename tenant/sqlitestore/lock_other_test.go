@@ -1,0 +1,5 @@
+//go:build !unix
+
+package sqlitestore_test
+
+func beLooker(string) {}
