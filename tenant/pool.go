@@ -179,14 +179,21 @@ func (p *Pool) evict(id string, abort bool) {
 
 // Close ends the pool: no new leases, those out are waited for, then every bot
 // is closed. When ctx ends first, the leases' contexts end, the bots are
-// closed although in use, and ctx's error is returned. Close may be called
-// more than once; each call waits.
+// closed although in use, and ctx's error is returned, after at most
+// [PoolConfig.CloseTimeout] for that and as much for a store that does not
+// answer. Close may be called more than once; each call waits.
 func (p *Pool) Close(ctx context.Context) error {
 	err := p.core.Close(ctx)
+	if p.loader.wait(ctx) != nil {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.closeTimeout)
+		defer cancel()
+		if p.loader.wait(grace) != nil {
+			err = errors.Join(err, errors.New("the store does not end a query that nobody waits for"))
+		}
+	}
 	if err != nil {
 		return fail("close pool", "", errors.KindOf(ctx.Err()), err)
 	}
-	p.loader.wait()
 	return nil
 }
 
