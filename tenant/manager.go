@@ -102,7 +102,7 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 		o(&r)
 	}
 	r.CreatedAt = r.UpdatedAt
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	stored, err := m.store.Put(ctx, r, entry(ctx, ActionRegister, ""))
 	if errors.Is(err, errors.Exists) { // somebody else was quicker
 		old, found, err := m.registered(ctx, id, t)
@@ -122,6 +122,7 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 // registered returns the tenant's record if it has this token, and an error if
 // it has another.
 func (m *Manager) registered(ctx context.Context, id string, t session.Token) (Record, bool, error) {
+	defer m.begin(id)()
 	old, err := m.store.Get(ctx, id)
 	switch {
 	case errors.Is(err, errors.NotFound):
@@ -192,7 +193,7 @@ func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Rec
 	if err != nil {
 		return Record{}, false, err
 	}
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
 		if again = !r.Token.Equal(t) && !sameToken(old, *r); again {
 			return false, nil
@@ -236,6 +237,7 @@ func sameToken(old, r Record) bool {
 // [errors.BadRequest].
 func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limits) (Record, error) {
 	limits = Record{Limits: limits}.Normal().Limits // to compare with what is stored
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionLimit, "", func(r *Record) (bool, error) {
 		if r.Limits == limits {
 			return false, nil
@@ -246,7 +248,8 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 	if err != nil {
 		return Record{}, err
 	}
-	if err := m.pool.limit(id, r.Limits); err != nil {
+	m.pool.loader.drop(id)
+	if err := m.pool.limits.set(id, newsOf(r), r.Limits); err != nil {
 		return Record{}, err
 	}
 	if changed {
@@ -262,7 +265,7 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 // later reason.
 func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
 	reason = clean(reason, maxDetail)
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionSuspend, reason, func(r *Record) (bool, error) {
 		if r.Status == Suspended && r.Reason == reason {
 			return false, nil
@@ -275,7 +278,7 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 	}
 	if !changed {
 		// It may have been stored by a call that failed before it came here.
-		m.pool.evict(id, true)
+		m.pool.supersede(id, newsOf(r), true)
 		_ = m.standing.tell(ctx, id, newsOf(r))
 		return r, nil
 	}
@@ -300,7 +303,7 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 			return Record{}, err
 		}
 	}
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionResume, "", func(r *Record) (bool, error) {
 		if r.Status == Active {
 			return false, nil
@@ -328,13 +331,13 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 // An error of Health or Forget comes after the tenant was removed. Removing it
 // again lets them try again, and is NotFound once they have done it.
 func (m *Manager) Remove(ctx context.Context, id string) error {
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
 		if errors.Is(err, errors.NotFound) && checkID(id) == nil {
 			// It may have been removed by a call that failed before it came
 			// here.
-			m.ended(id)
+			m.ended(id, news{gone: true, guess: true})
 			if err := m.absent(ctx, id); err != nil {
 				return err
 			}
@@ -344,10 +347,10 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
-			m.ended(id)
-			m.said(ctx, "tenant removed", r)
 			gone := newsOf(r)
 			gone.gone = true
+			m.ended(id, gone)
+			m.said(ctx, "tenant removed", r)
 			return m.standing.tell(ctx, id, gone)
 		}
 		if !errors.Is(err, errors.Stale) {
@@ -360,9 +363,19 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 
 // ended gives up a removed tenant's bot and limits. The limits come first:
 // whoever opens the bot of one that is registered anew makes its own known.
-func (m *Manager) ended(id string) {
-	_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
-	m.pool.evict(id, true)
+func (m *Manager) ended(id string, gone news) {
+	_ = m.pool.limits.set(id, gone, session.Limits{}) // zero limits are always right
+	m.pool.supersede(id, gone, true)
+}
+
+// begin is called before a tenant is read or changed. What it returns is called
+// after all who are to know do.
+func (m *Manager) begin(id string) (end func()) {
+	standing, limits := m.standing.begin(id), m.pool.limits.begin(id)
+	return func() {
+		limits()
+		standing()
+	}
 }
 
 // Get returns a tenant's record.
@@ -459,7 +472,7 @@ func (m *Manager) doubtful(id string, err error) {
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.evict(r.ID, abort)
+	m.pool.supersede(r.ID, newsOf(r), abort)
 	m.said(ctx, what, r)
 	_ = m.standing.tell(ctx, r.ID, newsOf(r))
 }
@@ -473,7 +486,7 @@ func (m *Manager) said(ctx context.Context, what string, r Record) {
 // is not used anyway.
 func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
 	const reason = "Telegram no longer accepts the token"
-	defer m.standing.begin(t.ID())()
+	defer m.begin(t.ID())()
 	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", func(r *Record) (bool, error) {
 		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
 			return false, nil

@@ -44,11 +44,6 @@ type PoolConfig struct {
 	Logger *slog.Logger
 }
 
-// Limiter is told of tenants' limits. Zero limits mean the fleet's.
-type Limiter interface {
-	SetTenant(id string, limits session.Limits) error
-}
-
 // Pool turns a tenant's id into a live bot. It opens a bot when it is first
 // asked for, once for all who ask, lends it to any number of callers at once,
 // and closes it when it was not used for a while. What is lent is never
@@ -66,7 +61,7 @@ type Pool struct {
 	store   Store
 	loader  loader
 	hooks   []Hook
-	limiter Limiter
+	limits  limits
 	log     *slog.Logger
 
 	closeTimeout time.Duration
@@ -120,7 +115,7 @@ func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Pool{session: s, store: store, loader: loader{store: store}, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
+	p := &Pool{session: s, store: store, loader: loader{store: store}, hooks: cfg.OnOpen, limits: limits{limiter: cfg.Limiter}, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
 	p.core = pool.New(pool.Config[*Tenant]{
 		Open:           p.open,
 		Close:          p.end,
@@ -177,6 +172,18 @@ func (p *Pool) evict(id string, abort bool) {
 	p.core.Evict(id, abort)
 }
 
+// supersede is evict for what was opened, or may be about to be, from an older
+// record than what is stored now. Whoever comes late with a change leaves what
+// was opened since alone.
+func (p *Pool) supersede(id string, n news, abort bool) {
+	if n.guess {
+		p.evict(id, abort)
+		return
+	}
+	p.loader.drop(id)
+	p.core.EvictIf(id, abort, func(t *Tenant) bool { return n.after(newsOf(t.Record)) })
+}
+
 // Close ends the pool: no new leases, those out are waited for, then every bot
 // is closed. When ctx ends first, the leases' contexts end, the bots are
 // closed although in use, and ctx's error is returned, after at most
@@ -223,6 +230,7 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 		// No store has it, and not every one can be asked for it.
 		return nil, fail("open tenant", "", errors.NotFound, nil)
 	}
+	defer p.limits.begin(id)()
 	r, err := p.loader.load(ctx, id)
 	if err != nil {
 		return nil, err
@@ -233,7 +241,7 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	if r.TokenErr != nil {
 		return nil, fail("open tenant", id, errors.Internal, r.TokenErr)
 	}
-	if err := p.limit(id, r.Limits); err != nil {
+	if err := p.limits.set(id, newsOf(r), r.Limits); err != nil {
 		return nil, err
 	}
 	bot := p.session.Bot(id, r.Token, r.user())
@@ -252,14 +260,6 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	}
 	opened = true
 	return t, nil
-}
-
-// limit makes a tenant's limits known.
-func (p *Pool) limit(id string, limits session.Limits) error {
-	if p.limiter == nil {
-		return nil
-	}
-	return p.limiter.SetTenant(id, limits)
 }
 
 func (p *Pool) end(ctx context.Context, id string, t *Tenant) {

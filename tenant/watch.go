@@ -140,9 +140,9 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 // forget takes the bot and the limits of a tenant that was removed, and lets
 // others forget it, unless it is back.
 func (m *Manager) forget(ctx context.Context, id string) {
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
-		m.ended(id)
+		m.ended(id, news{gone: true, guess: true})
 		_ = m.absent(ctx, id) // which is logged
 	}
 }
@@ -212,7 +212,7 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 	wait := firstRewatch
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), maxBatch)]
-		stored, unread, err := m.readSome(ctx, some)
+		err := m.recheckSome(ctx, some)
 		if ctx.Err() != nil {
 			return
 		}
@@ -224,18 +224,30 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 			wait = min(2*wait, maxRewatch)
 			continue
 		}
-		for _, id := range some {
-			if err := unread[id]; err != nil {
-				// What can't be read can't be opened either. Those who use the
-				// bot may go on.
-				m.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
-				m.pool.evict(id, false)
-				continue
-			}
-			m.compare(id, stored)
-		}
 		ids = ids[len(some):]
 	}
+}
+
+// recheckSome is recheck for as many as are read in one query.
+func (m *Manager) recheckSome(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		defer m.pool.limits.begin(id)()
+	}
+	stored, unread, err := m.readSome(ctx, ids)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := unread[id]; err != nil {
+			// What can't be read can't be opened either. Those who use the
+			// bot may go on.
+			m.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+			m.pool.evict(id, false)
+			continue
+		}
+		m.compare(id, stored)
+	}
+	return nil
 }
 
 // readSome reads tenants. Where the store fails in a way that waiting may not
@@ -265,17 +277,22 @@ func (m *Manager) readSome(ctx context.Context, ids []string) (stored map[string
 }
 
 // compare closes a bot that the stored record no longer allows, and makes the
-// record's limits known. One that is opening may have read another record.
+// record's limits known. One that is opening may have read another record. It
+// was read after [limits.begin].
 //
 // A bot stays open for other changes: a poller may hold it for days, and
 // nobody could use the tenant until it gave it back.
 func (m *Manager) compare(id string, stored map[string]Record) {
 	t, opening, found := m.pool.core.Peek(id)
 	r, there := stored[id]
-	if !found || opening || !there || !sameBot(t.Record, r) {
+	if !there {
+		m.pool.evict(id, true)
+		return
+	}
+	if !found || opening || !sameBot(t.Record, r) {
 		// One that ends is in use still, and whoever uses it may have to stop:
-		// its tenant is suspended or gone, be it that another has its id.
-		m.pool.evict(id, !there || r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
+		// its tenant is suspended, or another has its id.
+		m.pool.supersede(id, newsOf(r), r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
 		return
 	}
 	if r.Version <= t.Record.Version {
@@ -283,7 +300,7 @@ func (m *Manager) compare(id string, stored map[string]Record) {
 	}
 	// Not only where they differ from those it was opened with: others may
 	// have been made known since.
-	if err := m.pool.limit(id, r.Limits); err != nil {
+	if err := m.pool.limits.set(id, newsOf(r), r.Limits); err != nil {
 		m.log.Error("limits were not taken", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
 	}
 }
