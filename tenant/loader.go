@@ -221,6 +221,10 @@ func (l *loader) begin(now time.Time) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.queries = slices.DeleteFunc(l.queries, func(other *query) bool { return other == q })
+			// Not before: whoever asks for the next one is alone.
+			for _, w := range all {
+				close(w.done)
+			}
 			l.next(time.Now())
 			l.left()
 		}()
@@ -228,7 +232,7 @@ func (l *loader) begin(now time.Time) {
 	}()
 }
 
-// read answers those of a query.
+// read reads the records of those of a query.
 func (l *loader) read(ctx context.Context, all []*wanted) {
 	answered := false
 	defer func() {
@@ -242,7 +246,6 @@ func (l *loader) read(ctx context.Context, all []*wanted) {
 		}
 		for _, w := range all {
 			w.err = fail("get tenant", w.id, errors.Internal, errors.New(problem))
-			close(w.done)
 		}
 	}()
 	var found map[string]Record
@@ -270,7 +273,6 @@ func (l *loader) read(ctx context.Context, all []*wanted) {
 		default:
 			w.record = r
 		}
-		close(w.done)
 	}
 }
 

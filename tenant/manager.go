@@ -14,10 +14,19 @@ import (
 // ManagerConfig configures a [Manager]. Its zero value is a good one.
 type ManagerConfig struct {
 	// OnQuarantine hears of a tenant that was quarantined because Telegram
-	// answered err, an [errors.Unauthorized]. It is called once each time, on
-	// the goroutine of the call that met the 401, after the record was
-	// stored and the bot evicted.
+	// answered err, an [errors.Unauthorized]. It is called once each time, after
+	// the record was stored and the bot evicted, on a goroutine of the manager's
+	// or, where it was not started, of the call that met the 401.
 	OnQuarantine func(ctx context.Context, r Record, err error)
+	// MaxQuarantines is how many tenants Telegram may refuse within a minute, or
+	// go on to refuse, before it can't be their tokens: then nobody more is
+	// quarantined but those it has refused for an hour. 0 means 10, negative no
+	// bound.
+	MaxQuarantines int
+	// OnHold hears that there are more than MaxQuarantines, and how many, once
+	// for each time that it comes to be so, on the goroutine of the call that
+	// met the 401. It is in the log as an error too.
+	OnHold func(ctx context.Context, tenants int)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
 	// already it is told by [Manager.Start]. Nil tells nobody.
@@ -47,6 +56,7 @@ type Manager struct {
 	log      *slog.Logger
 	watcher  watcher
 	standing standing
+	suspects *suspects
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -57,8 +67,9 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	m.standing = newStanding(cfg, m.log)
-	quarantine := m.quarantine
-	p.quarantine.Store(&quarantine)
+	m.suspects = newSuspects(cfg, m.log)
+	refused := m.refused
+	p.refused.Store(&refused)
 	return m
 }
 

@@ -66,8 +66,8 @@ type Pool struct {
 
 	closeTimeout time.Duration
 
-	// quarantine is the manager's, which is made after the pool.
-	quarantine atomic.Pointer[func(context.Context, *Tenant, error) error]
+	// refused is the manager's, which is made after the pool.
+	refused atomic.Pointer[func(context.Context, *Tenant, error) error]
 }
 
 // NewPool returns a pool of the bots whose records are in store, and whose
@@ -301,19 +301,17 @@ func (p *Pool) lost(id string, site uintptr) {
 // unauthorized is told of a 401, once for each instance.
 func (p *Pool) unauthorized(ctx context.Context, t *Tenant, cause error) {
 	p.log.WarnContext(ctx, "token not accepted by Telegram", slog.String("tenant", t.ID()))
-	quarantine := p.quarantine.Load()
-	if quarantine == nil {
+	refused := p.refused.Load()
+	if refused == nil {
 		return
 	}
 	// The caller may be about to give up; what it has learned still counts.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := (*quarantine)(ctx, t, cause); err != nil {
+	if err := (*refused)(ctx, t, cause); err != nil {
 		t.reported.Store(false) // the next 401 tries again
 		p.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", t.ID()), slog.String("error", session.Redact(err.Error())))
-		return
 	}
-	t.revoked.Store(true)
 }
 
 // typed gives an error of the core its kind.

@@ -13,9 +13,20 @@ import (
 
 // watcher is the manager's goroutine that hears of others' changes.
 type watcher struct {
-	mu     sync.Mutex // guards what follows
-	cancel context.CancelFunc
-	done   chan struct{}
+	mu       sync.Mutex // guards what follows
+	cancel   context.CancelFunc
+	done     chan struct{}
+	confirms bool // suspects are asked about
+}
+
+// suspect calls add where suspects are asked about, and reports whether it did.
+func (w *watcher) suspect(add func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.confirms {
+		add()
+	}
+	return w.confirms
 }
 
 // Start begins to follow the changes that other processes make in the same
@@ -24,11 +35,17 @@ type watcher struct {
 // then asked again, less and less often. The work ends with ctx or with
 // [Manager.Stop]. Starting what runs is an error.
 //
+// It also has Telegram asked again about tokens that it refused, 1, 3, 7 and
+// 15 s later, before a tenant is quarantined for good: Telegram has refused all
+// for some seconds. Meanwhile the tenant's calls fail with
+// [errors.Unauthorized] and are not sent. Where it was not started a tenant is
+// quarantined at once. See MaxQuarantines of [ManagerConfig] for many at once.
+//
 // It also tells Health of [ManagerConfig] how all tenants stand that are stored
 // already. If that has a method Ready() error, as health.Monitor does, it is
 // told once Ready returns nil.
 //
-// A service of one process and without Health does not need it.
+// A service of one process and without Health needs it for that question only.
 func (m *Manager) Start(ctx context.Context) error {
 	m.watcher.mu.Lock()
 	defer m.watcher.mu.Unlock()
@@ -42,8 +59,16 @@ func (m *Manager) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	m.watcher.cancel, m.watcher.done = cancel, done
+	m.watcher.confirms = true
 	var work sync.WaitGroup
 	work.Go(func() { m.follow(ctx) })
+	work.Go(func() {
+		m.confirm(ctx)
+		m.watcher.mu.Lock()
+		defer m.watcher.mu.Unlock()
+		m.watcher.confirms = false
+		m.suspects.dropAll()
+	})
 	if m.standing.health != nil {
 		work.Go(func() { m.tellAll(ctx) })
 	}
