@@ -27,6 +27,10 @@ type ManagerConfig struct {
 	// for each time that it comes to be so, on the goroutine of the call that
 	// met the 401. It is in the log as an error too.
 	OnHold func(ctx context.Context, tenants int)
+	// OnAccepted hears of a tenant whose token Telegram refused and accepts
+	// again, before it was quarantined: whoever has stopped for it, such as a
+	// poller, may go on. It is called on a goroutine of the manager's.
+	OnAccepted func(ctx context.Context, r Record)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
 	// already it is told by [Manager.Start]. Nil tells nobody.

@@ -264,6 +264,7 @@ func (m *Manager) examine(ctx context.Context, one *suspect) {
 	case err == nil:
 		m.log.InfoContext(ctx, "token is accepted by Telegram again", slog.String("tenant", id))
 		m.suspects.drop(one, true)
+		m.accepted(ctx, stored)
 	case m.suspects.later(one, errors.Is(err, errors.Unauthorized)):
 		if err := m.quarantine(limited, t, one.cause); err != nil {
 			m.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
@@ -271,4 +272,17 @@ func (m *Manager) examine(ctx context.Context, one *suspect) {
 		}
 		m.suspects.drop(one, false)
 	}
+}
+
+// accepted calls OnAccepted.
+func (m *Manager) accepted(ctx context.Context, r Record) {
+	if m.cfg.OnAccepted == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.ErrorContext(ctx, "panic in OnAccepted", slog.String("tenant", r.ID), slog.String("panic", session.Redact(fmt.Sprint(p))))
+		}
+	}()
+	m.cfg.OnAccepted(ctx, r)
 }

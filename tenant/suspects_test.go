@@ -72,9 +72,15 @@ func TestARevokedTokenIsQuarantinedAfterAFewQuestions(t *testing.T) {
 func TestAMomentOf401sQuarantinesNobody(t *testing.T) {
 	for _, n := range []int{3, 200} { // also with fewer than make a storm
 		synctest.Test(t, func(t *testing.T) {
-			f, _ := started(t, n, tenant.ManagerConfig{OnQuarantine: func(_ context.Context, r tenant.Record, _ error) {
-				t.Error("quarantined: ", r.ID)
-			}})
+			var accepted sync.Map
+			f, _ := started(t, n, tenant.ManagerConfig{
+				OnQuarantine: func(_ context.Context, r tenant.Record, _ error) { t.Error("quarantined: ", r.ID) },
+				OnAccepted: func(_ context.Context, r tenant.Record) {
+					_, twice := accepted.LoadOrStore(r.ID, true)
+					assert.False(t, twice, r.ID)
+					panic("a hook that panics harms nobody")
+				},
+			})
 			end := f.refuse()
 			all := func(check func(error)) {
 				var wg sync.WaitGroup
@@ -88,6 +94,10 @@ func TestAMomentOf401sQuarantinesNobody(t *testing.T) {
 			end()
 			time.Sleep(6 * time.Second)
 			all(func(err error) { assert.NoError(t, err) })
+			for i := range n {
+				_, ok := accepted.Load(fmt.Sprint("shop-", i))
+				assert.True(t, ok, i)
+			}
 			time.Sleep(2 * time.Hour)
 			assert.Equal(t, map[tenant.Status]int{tenant.Active: n}, f.statuses(t))
 		})
