@@ -79,7 +79,7 @@ func (b *bots) restore(name, token string) (*bottest.Bot, error) {
 	defer b.mu.Unlock()
 	if b.file != nil {
 		if b.byName[name] == nil {
-			return nil, fmt.Errorf("Telegram knows no %q", name)
+			return nil, fmt.Errorf("no bot of the fake Telegram is named %q", name)
 		}
 		return b.byName[name], nil
 	}

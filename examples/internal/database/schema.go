@@ -22,7 +22,7 @@ func OwnSchema(where, prefix string) (drop func() error, err error) {
 	if !IsPostgres(where) || os.Getenv(SchemaVariable) != "" {
 		return func() error { return nil }, nil
 	}
-	schema := prefix + strings.ToLower(rand.Text())
+	schema := prefix + strings.ToLower(rand.Text()[:16]) // a schema has 40 characters at most
 	if err := os.Setenv(SchemaVariable, schema); err != nil {
 		return nil, err
 	}
