@@ -19,6 +19,9 @@
 // A [Manager] registers tenants, rotates their tokens, suspends and removes
 // them. When Telegram answers a call with 401, the manager quarantines the
 // tenant, so that a revoked token costs one call and not one for every message.
+// One that was started asks again first, for a quarter of a minute; and where
+// Telegram refuses many tokens at once it holds back, since that is not the
+// tenants' doing.
 //
 // With a health.Monitor as Health in [ManagerConfig] that knows who is suspended
 // and who is gone, after restarts too.

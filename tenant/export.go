@@ -116,6 +116,11 @@ func export(r Record, keys *seal.Ring) (exported, error) {
 
 // record is the way back.
 func (e exported) record(keys *seal.Ring) (Record, error) {
+	// First, so that no id that is a token in the wrong place gets into an
+	// error.
+	if err := checkID(e.ID); err != nil {
+		return Record{}, err
+	}
 	token, err := keys.Open(exportPurpose, e.ID, e.Token)
 	if err != nil {
 		return Record{}, err

@@ -1,10 +1,7 @@
 package tenant
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -15,44 +12,61 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/seal"
 )
 
-// ImportReport says what an [Import] did.
+// ImportReport says what an [Import] did. Its counts add up to the records of
+// the lines that were dealt with.
 type ImportReport struct {
 	// Imported counts the records that were stored, Same those that were there
 	// already, and Failed those that were not stored.
 	Imported, Same, Failed int
+	// Next is the line to go on from, with [FromLine], where an import ended
+	// before the export did: all lines before it were dealt with, and some
+	// after it may have been. 0 where it came to the end.
+	Next int
 }
 
 // importers is how many records are stored at a time; a store that commits
 // several at once has something to gather.
 const importers = 8
 
-// maxLine bounds a line: metadata of 1 MiB whose every byte is escaped.
-const maxLine = 8 << 20
+// ImportOption changes how [Import] works.
+type ImportOption func(*importer)
+
+// FromLine goes on where an import ended: records of lines before n, which is
+// its [ImportReport].Next, are read and neither stored nor counted.
+func FromLine(n int) ImportOption { return func(i *importer) { i.from = n } }
 
 // Import stores the records that [Export] wrote, whose tokens keys open. Each
 // is a change of its own with an entry of the log, so an import that was cut
 // can be begun anew: what is there already and says the same is left alone.
 //
 // A record that can't be stored, since its id or bot is taken by another, is
-// left out, and the import goes on. The error then is the first one's. An
-// export that is malformed or that was cut is [errors.BadRequest], after what
-// came before was stored.
-func Import(ctx context.Context, store Store, keys *seal.Ring, r io.Reader) (ImportReport, error) {
+// left out, and the import goes on. The error then is the first one's. What
+// ends an import is an export that is malformed, that was cut or that has more
+// after its foot ([errors.BadRequest], with the line), a store that does not
+// answer ([errors.StoreUnavailable], [errors.Timeout]), and the end of ctx, which
+// is seen between lines: what reads r should end with it too.
+func Import(ctx context.Context, store Store, keys *seal.Ring, r io.Reader, options ...ImportOption) (ImportReport, error) {
 	i := &importer{store: store, keys: keys}
-	lines := make(chan exported)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	for _, o := range options {
+		o(i)
+	}
+	lines := make(chan exportLine)
+	ctx, i.end = context.WithCancelCause(ctx)
+	defer i.end(nil)
 	var wg sync.WaitGroup
 	for range importers {
 		wg.Go(func() {
-			for e := range lines {
-				i.put(ctx, e)
+			for l := range lines {
+				i.put(ctx, l)
 			}
 		})
 	}
-	err := readExport(r, func(e exported) error {
+	line, err := readExport(r, func(l exportLine) error {
+		if l.n < i.from {
+			return nil
+		}
 		select {
-		case lines <- e:
+		case lines <- l:
 			return nil
 		case <-ctx.Done():
 			return ended(ctx, "import tenants", "")
@@ -60,94 +74,65 @@ func Import(ctx context.Context, store Store, keys *seal.Ring, r io.Reader) (Imp
 	})
 	close(lines)
 	wg.Wait()
+	if err != nil {
+		i.left(line)
+	}
+	if i.unavailable != nil {
+		err = i.unavailable
+	} else if err == nil && i.report.Next > 0 {
+		err = ended(ctx, "import tenants", "")
+	}
 	switch {
-	case err != nil:
-		return i.report, err
+	case i.report.Next > 0 && errors.Is(err, errors.BadRequest):
+		return i.report, err // which names the line
+	case i.report.Next > 0:
+		return i.report, fmt.Errorf("import tenants: ended at line %d: %w", i.report.Next, err)
 	case i.first != nil:
 		return i.report, fmt.Errorf("import tenants: %d were not stored; the first: %w", i.report.Failed, i.first)
 	}
 	return i.report, nil
 }
 
-// readExport calls f for each record, and reports an export that is not whole.
-func readExport(r io.Reader, f func(exported) error) error {
-	bad := func(n int, text string) error {
-		return fail("import tenants", "", errors.BadRequest, fmt.Errorf("line %d: %s", n, text))
-	}
-	in := bufio.NewReaderSize(r, 64<<10)
-	records := 0
-	for n := 1; ; n++ {
-		line, err := readLine(in)
-		switch {
-		case err == io.EOF:
-			return bad(n, "the export was cut")
-		case err == bufio.ErrTooLong:
-			return bad(n, "longer than 8 MiB")
-		case err != nil:
-			return fail("import tenants", "", errors.KindOf(err), err)
-		}
-		var e exported
-		decoder := json.NewDecoder(bytes.NewReader(line))
-		decoder.DisallowUnknownFields() // what is not understood would be lost
-		if decoder.Decode(&e) != nil || decoder.More() {
-			return bad(n, "not a line of an export") // and none of its text in the error
-		}
-		switch {
-		case n == 1:
-			if e.Format != exportFormat {
-				return bad(n, "not an export, or of a newer version")
-			}
-		case e.Records != nil:
-			if *e.Records != records {
-				return bad(n, fmt.Sprintf("the export has %d records and lacks others", records))
-			}
-			return nil
-		default:
-			records++
-			if err := f(e); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// readLine returns a whole line; one without its end is none.
-func readLine(in *bufio.Reader) (line []byte, err error) {
-	for {
-		part, err := in.ReadSlice('\n')
-		if len(line)+len(part) > maxLine {
-			return nil, bufio.ErrTooLong
-		}
-		line = append(line, part...)
-		if err != bufio.ErrBufferFull {
-			return line, err
-		}
-	}
-}
-
 type importer struct {
 	store Store
 	keys  *seal.Ring
+	from  int
+	end   context.CancelCauseFunc
 
-	mu     sync.Mutex // guards what follows
-	report ImportReport
-	first  error
+	mu          sync.Mutex // guards what follows
+	report      ImportReport
+	first       error
+	unavailable error // why it ended, where the store did not answer
+}
+
+// left notes a line that was not dealt with.
+func (i *importer) left(line int) {
+	if i.report.Next == 0 || line < i.report.Next {
+		i.report.Next = line
+	}
 }
 
 // put stores one record.
-func (i *importer) put(ctx context.Context, e exported) {
-	stored, err := i.try(ctx, e)
+func (i *importer) put(ctx context.Context, l exportLine) {
+	stored, err := i.try(ctx, l.exported)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
-	case err != nil:
-		if i.report.Failed++; i.first == nil {
-			i.first = err
-		}
-	case stored:
+	case err == nil && stored:
 		i.report.Imported++
-	default:
+	case err == nil:
 		i.report.Same++
+	case ctx.Err() != nil || errors.Is(err, errors.StoreUnavailable) || errors.Is(err, errors.Timeout):
+		// The next ones would not be stored either.
+		i.left(l.n)
+		if ctx.Err() == nil {
+			i.unavailable = err
+			i.end(err)
+		}
+	default:
+		if i.report.Failed++; i.first == nil {
+			i.first = fmt.Errorf("line %d: %w", l.n, err)
+		}
 	}
 }
 

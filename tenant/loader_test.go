@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,8 @@ type distant struct {
 	delay   time.Duration
 	queries atomic.Int64
 	fault   func(ids []string) error
+	hang    func(ids []string) bool // whether one ends with its context only
+	hanging atomic.Int64
 }
 
 func (s *distant) Get(ctx context.Context, id string) (tenant.Record, error) {
@@ -41,6 +44,12 @@ func (s *distant) GetMany(ctx context.Context, ids []string) (map[string]tenant.
 
 func (s *distant) travel(ctx context.Context, ids []string) error {
 	s.queries.Add(1)
+	if s.hang != nil && s.hang(ids) {
+		s.hanging.Add(1)
+		defer s.hanging.Add(-1)
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	select {
 	case <-time.After(s.delay):
 	case <-ctx.Done():
@@ -212,30 +221,132 @@ func TestWhoGivesUpFailsNobodyElsesOpen(t *testing.T) {
 	})
 }
 
-func TestAQueryThatHangsDoesNotHoldUpAllOpens(t *testing.T) {
+// One read hangs for ever. Those who come while it does, right after it or
+// later, wait no longer than it takes to see that it hangs.
+func TestAQueryThatHangsHoldsUpNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, store, ids := distantPool(t, 3, time.Millisecond)
-		hang := true
-		store.fault = func(all []string) error {
-			if all[0] == ids[0] && hang {
-				hang = false
-				time.Sleep(20 * time.Second)
-			}
-			return nil
-		}
+		p, store, ids := distantPool(t, 40, time.Millisecond)
+		store.hang = func(all []string) bool { return slices.Contains(all, ids[0]) }
+		ctx, cancel := context.WithTimeout(bg, 10*time.Second)
+		defer cancel()
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			l, err := p.Acquire(bg, ids[0])
+			start := time.Now()
+			_, err := p.Acquire(ctx, ids[0])
+			assert.ErrorIs(t, err, errors.Timeout)
+			assert.Equal(t, 10*time.Second, time.Since(start))
+		})
+		synctest.Wait()
+		acquire := func(id string, bound time.Duration) {
+			start := time.Now()
+			l, err := p.Acquire(bg, id)
 			assert.NoError(t, err)
 			l.Release()
-		})
+			assert.LessOrEqual(t, time.Since(start), bound, id)
+		}
+		// Nobody comes after these who could begin the next query.
+		for _, id := range ids[1:20] {
+			wg.Go(func() { acquire(id, 102*time.Millisecond) })
+			time.Sleep(time.Millisecond)
+		}
 		time.Sleep(time.Second)
-		start := time.Now()
-		l, err := p.Acquire(bg, ids[1])
-		require.NoError(t, err)
-		l.Release()
-		assert.Equal(t, time.Millisecond, time.Since(start))
+		for _, id := range ids[20:] { // it is known to hang by now
+			acquire(id, time.Millisecond)
+		}
 		wg.Wait()
+		synctest.Wait()
+		assert.Zero(t, store.hanging.Load(), "it ends with the last who waits for it")
+	})
+}
+
+func TestSeveralQueriesMayHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, store, ids := distantPool(t, 10, time.Millisecond)
+		store.hang = func(all []string) bool { return all[0] < ids[3] }
+		ctx, cancel := context.WithTimeout(bg, 10*time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		for _, id := range ids {
+			wg.Go(func() {
+				l, err := p.Acquire(ctx, id)
+				if id < ids[3] {
+					assert.ErrorIs(t, err, errors.Timeout, id)
+					return
+				}
+				assert.NoError(t, err, id)
+				l.Release()
+			})
+			time.Sleep(200 * time.Millisecond)
+		}
+		wg.Wait()
+	})
+}
+
+func TestCloseEndsThoughAQueryDoesNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := session.New(session.Config{Transport: nowhere{}})
+		require.NoError(t, err)
+		store := &distant{Store: tenant.NewMemoryStore()}
+		ends := make(chan struct{})
+		store.fault = func([]string) error { <-ends; return nil }
+		p, err := tenant.NewPool(s, store, tenant.PoolConfig{CloseTimeout: time.Second, OpenTimeout: time.Second})
+		require.NoError(t, err)
+		_, err = p.Acquire(bg, "shop")
+		assert.ErrorIs(t, err, errors.Timeout)
+		ctx, cancel := context.WithTimeout(bg, time.Second)
+		defer cancel()
+		start := time.Now()
+		assert.ErrorIs(t, p.Close(ctx), errors.Timeout)
+		assert.Equal(t, 2*time.Second, time.Since(start))
+		close(ends)
+		require.NoError(t, p.Close(bg))
+		require.NoError(t, s.Close(bg))
+	})
+}
+
+// Opens that come one after another, faster than they are read, are read
+// together, and none waits for long.
+func TestAStormIsReadInFewQueries(t *testing.T) {
+	for _, gap := range []time.Duration{20 * time.Microsecond, 100 * time.Microsecond, 200 * time.Microsecond} {
+		t.Run(gap.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, store, ids := distantPool(t, 10_000, 300*time.Microsecond)
+				var longest atomic.Int64
+				var wg sync.WaitGroup
+				for _, id := range ids {
+					wg.Go(func() {
+						start := time.Now()
+						l, err := p.Acquire(bg, id)
+						assert.NoError(t, err)
+						l.Release()
+						for took := int64(time.Since(start)); ; {
+							old := longest.Load()
+							if took <= old || longest.CompareAndSwap(old, took) {
+								return
+							}
+						}
+					})
+					time.Sleep(gap)
+				}
+				wg.Wait()
+				assert.LessOrEqual(t, store.queries.Load(), int64(100), "10 for 1,000")
+				assert.LessOrEqual(t, time.Duration(longest.Load()), 26*time.Millisecond)
+			})
+		})
+	}
+}
+
+func TestOpensOneAfterAnotherWaitForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, store, ids := distantPool(t, 100, 10*time.Microsecond)
+		start := time.Now()
+		for _, id := range ids {
+			l, err := p.Acquire(bg, id)
+			require.NoError(t, err)
+			l.Release()
+		}
+		assert.Equal(t, time.Millisecond, time.Since(start))
+		assert.Equal(t, int64(100), store.queries.Load())
 	})
 }
 

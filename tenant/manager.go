@@ -14,10 +14,23 @@ import (
 // ManagerConfig configures a [Manager]. Its zero value is a good one.
 type ManagerConfig struct {
 	// OnQuarantine hears of a tenant that was quarantined because Telegram
-	// answered err, an [errors.Unauthorized]. It is called once each time, on
-	// the goroutine of the call that met the 401, after the record was
-	// stored and the bot evicted.
+	// answered err, an [errors.Unauthorized]. It is called once each time, after
+	// the record was stored and the bot evicted, on a goroutine of the manager's
+	// or, where it was not started, of the call that met the 401.
 	OnQuarantine func(ctx context.Context, r Record, err error)
+	// MaxQuarantines is how many tenants Telegram may refuse within a minute, or
+	// go on to refuse, before it can't be their tokens: then nobody more is
+	// quarantined but those it has refused for an hour. 0 means 10, negative no
+	// bound.
+	MaxQuarantines int
+	// OnHold hears that there are more than MaxQuarantines, and how many, once
+	// for each time that it comes to be so, on the goroutine of the call that
+	// met the 401. It is in the log as an error too.
+	OnHold func(ctx context.Context, tenants int)
+	// OnAccepted hears of a tenant whose token Telegram refused and accepts
+	// again, before it was quarantined: whoever has stopped for it, such as a
+	// poller, may go on. It is called on a goroutine of the manager's.
+	OnAccepted func(ctx context.Context, r Record)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
 	// already it is told by [Manager.Start]. Nil tells nobody.
@@ -47,6 +60,7 @@ type Manager struct {
 	log      *slog.Logger
 	watcher  watcher
 	standing standing
+	suspects *suspects
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -57,8 +71,9 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	m.standing = newStanding(cfg, m.log)
-	quarantine := m.quarantine
-	p.quarantine.Store(&quarantine)
+	m.suspects = newSuspects(cfg, m.log)
+	refused := m.refused
+	p.refused.Store(&refused)
 	return m
 }
 
@@ -102,7 +117,7 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 		o(&r)
 	}
 	r.CreatedAt = r.UpdatedAt
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	stored, err := m.store.Put(ctx, r, entry(ctx, ActionRegister, ""))
 	if errors.Is(err, errors.Exists) { // somebody else was quicker
 		old, found, err := m.registered(ctx, id, t)
@@ -122,6 +137,7 @@ func (m *Manager) Register(ctx context.Context, id, token string, options ...Opt
 // registered returns the tenant's record if it has this token, and an error if
 // it has another.
 func (m *Manager) registered(ctx context.Context, id string, t session.Token) (Record, bool, error) {
+	defer m.begin(id)()
 	old, err := m.store.Get(ctx, id)
 	switch {
 	case errors.Is(err, errors.NotFound):
@@ -192,7 +208,7 @@ func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Rec
 	if err != nil {
 		return Record{}, false, err
 	}
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionRotate, "", func(r *Record) (bool, error) {
 		if again = !r.Token.Equal(t) && !sameToken(old, *r); again {
 			return false, nil
@@ -236,6 +252,7 @@ func sameToken(old, r Record) bool {
 // [errors.BadRequest].
 func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limits) (Record, error) {
 	limits = Record{Limits: limits}.Normal().Limits // to compare with what is stored
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionLimit, "", func(r *Record) (bool, error) {
 		if r.Limits == limits {
 			return false, nil
@@ -246,7 +263,8 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 	if err != nil {
 		return Record{}, err
 	}
-	if err := m.pool.limit(id, r.Limits); err != nil {
+	m.pool.loader.drop(id)
+	if err := m.pool.limits.set(id, newsOf(r), r.Limits); err != nil {
 		return Record{}, err
 	}
 	if changed {
@@ -262,7 +280,7 @@ func (m *Manager) SetLimits(ctx context.Context, id string, limits session.Limit
 // later reason.
 func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error) {
 	reason = clean(reason, maxDetail)
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionSuspend, reason, func(r *Record) (bool, error) {
 		if r.Status == Suspended && r.Reason == reason {
 			return false, nil
@@ -275,7 +293,7 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 	}
 	if !changed {
 		// It may have been stored by a call that failed before it came here.
-		m.pool.evict(id, true)
+		m.pool.supersede(id, newsOf(r), true)
 		_ = m.standing.tell(ctx, id, newsOf(r))
 		return r, nil
 	}
@@ -300,7 +318,7 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 			return Record{}, err
 		}
 	}
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	r, changed, err := m.update(ctx, id, ActionResume, "", func(r *Record) (bool, error) {
 		if r.Status == Active {
 			return false, nil
@@ -328,13 +346,13 @@ func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
 // An error of Health or Forget comes after the tenant was removed. Removing it
 // again lets them try again, and is NotFound once they have done it.
 func (m *Manager) Remove(ctx context.Context, id string) error {
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	for range maxTries {
 		r, err := m.store.Get(ctx, id)
 		if errors.Is(err, errors.NotFound) && checkID(id) == nil {
 			// It may have been removed by a call that failed before it came
 			// here.
-			m.ended(id)
+			m.ended(id, news{gone: true, guess: true})
 			if err := m.absent(ctx, id); err != nil {
 				return err
 			}
@@ -344,10 +362,10 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 		}
 		err = m.store.Delete(ctx, id, r.Version, entry(ctx, ActionRemove, ""))
 		if err == nil {
-			m.ended(id)
-			m.said(ctx, "tenant removed", r)
 			gone := newsOf(r)
 			gone.gone = true
+			m.ended(id, gone)
+			m.said(ctx, "tenant removed", r)
 			return m.standing.tell(ctx, id, gone)
 		}
 		if !errors.Is(err, errors.Stale) {
@@ -360,9 +378,19 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 
 // ended gives up a removed tenant's bot and limits. The limits come first:
 // whoever opens the bot of one that is registered anew makes its own known.
-func (m *Manager) ended(id string) {
-	_ = m.pool.limit(id, session.Limits{}) // zero limits are always right
-	m.pool.evict(id, true)
+func (m *Manager) ended(id string, gone news) {
+	_ = m.pool.limits.set(id, gone, session.Limits{}) // zero limits are always right
+	m.pool.supersede(id, gone, true)
+}
+
+// begin is called before a tenant is read or changed. What it returns is called
+// after all who are to know do.
+func (m *Manager) begin(id string) (end func()) {
+	standing, limits := m.standing.begin(id), m.pool.limits.begin(id)
+	return func() {
+		limits()
+		standing()
+	}
 }
 
 // Get returns a tenant's record.
@@ -459,7 +487,7 @@ func (m *Manager) doubtful(id string, err error) {
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.evict(r.ID, abort)
+	m.pool.supersede(r.ID, newsOf(r), abort)
 	m.said(ctx, what, r)
 	_ = m.standing.tell(ctx, r.ID, newsOf(r))
 }
@@ -473,7 +501,7 @@ func (m *Manager) said(ctx context.Context, what string, r Record) {
 // is not used anyway.
 func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
 	const reason = "Telegram no longer accepts the token"
-	defer m.standing.begin(t.ID())()
+	defer m.begin(t.ID())()
 	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", func(r *Record) (bool, error) {
 		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
 			return false, nil

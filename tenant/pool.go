@@ -44,11 +44,6 @@ type PoolConfig struct {
 	Logger *slog.Logger
 }
 
-// Limiter is told of tenants' limits. Zero limits mean the fleet's.
-type Limiter interface {
-	SetTenant(id string, limits session.Limits) error
-}
-
 // Pool turns a tenant's id into a live bot. It opens a bot when it is first
 // asked for, once for all who ask, lends it to any number of callers at once,
 // and closes it when it was not used for a while. What is lent is never
@@ -66,13 +61,13 @@ type Pool struct {
 	store   Store
 	loader  loader
 	hooks   []Hook
-	limiter Limiter
+	limits  limits
 	log     *slog.Logger
 
 	closeTimeout time.Duration
 
-	// quarantine is the manager's, which is made after the pool.
-	quarantine atomic.Pointer[func(context.Context, *Tenant, error) error]
+	// refused is the manager's, which is made after the pool.
+	refused atomic.Pointer[func(context.Context, *Tenant, error) error]
 }
 
 // NewPool returns a pool of the bots whose records are in store, and whose
@@ -120,7 +115,7 @@ func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Pool{session: s, store: store, loader: loader{store: store}, hooks: cfg.OnOpen, limiter: cfg.Limiter, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
+	p := &Pool{session: s, store: store, loader: loader{store: store}, hooks: cfg.OnOpen, limits: limits{limiter: cfg.Limiter}, log: cfg.Logger, closeTimeout: cfg.CloseTimeout}
 	p.core = pool.New(pool.Config[*Tenant]{
 		Open:           p.open,
 		Close:          p.end,
@@ -177,16 +172,35 @@ func (p *Pool) evict(id string, abort bool) {
 	p.core.Evict(id, abort)
 }
 
+// supersede is evict for what was opened, or may be about to be, from an older
+// record than what is stored now. Whoever comes late with a change leaves what
+// was opened since alone.
+func (p *Pool) supersede(id string, n news, abort bool) {
+	if n.guess {
+		p.evict(id, abort)
+		return
+	}
+	p.loader.drop(id)
+	p.core.EvictIf(id, abort, func(t *Tenant) bool { return n.after(newsOf(t.Record)) })
+}
+
 // Close ends the pool: no new leases, those out are waited for, then every bot
 // is closed. When ctx ends first, the leases' contexts end, the bots are
-// closed although in use, and ctx's error is returned. Close may be called
-// more than once; each call waits.
+// closed although in use, and ctx's error is returned, after at most
+// [PoolConfig.CloseTimeout] for that and as much for a store that does not
+// answer. Close may be called more than once; each call waits.
 func (p *Pool) Close(ctx context.Context) error {
 	err := p.core.Close(ctx)
+	if p.loader.wait(ctx) != nil {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.closeTimeout)
+		defer cancel()
+		if p.loader.wait(grace) != nil {
+			err = errors.Join(err, errors.New("the store does not end a query that nobody waits for"))
+		}
+	}
 	if err != nil {
 		return fail("close pool", "", errors.KindOf(ctx.Err()), err)
 	}
-	p.loader.wait()
 	return nil
 }
 
@@ -216,6 +230,7 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 		// No store has it, and not every one can be asked for it.
 		return nil, fail("open tenant", "", errors.NotFound, nil)
 	}
+	defer p.limits.begin(id)()
 	r, err := p.loader.load(ctx, id)
 	if err != nil {
 		return nil, err
@@ -226,7 +241,7 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	if r.TokenErr != nil {
 		return nil, fail("open tenant", id, errors.Internal, r.TokenErr)
 	}
-	if err := p.limit(id, r.Limits); err != nil {
+	if err := p.limits.set(id, newsOf(r), r.Limits); err != nil {
 		return nil, err
 	}
 	bot := p.session.Bot(id, r.Token, r.user())
@@ -245,14 +260,6 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 	}
 	opened = true
 	return t, nil
-}
-
-// limit makes a tenant's limits known.
-func (p *Pool) limit(id string, limits session.Limits) error {
-	if p.limiter == nil {
-		return nil
-	}
-	return p.limiter.SetTenant(id, limits)
 }
 
 func (p *Pool) end(ctx context.Context, id string, t *Tenant) {
@@ -294,19 +301,17 @@ func (p *Pool) lost(id string, site uintptr) {
 // unauthorized is told of a 401, once for each instance.
 func (p *Pool) unauthorized(ctx context.Context, t *Tenant, cause error) {
 	p.log.WarnContext(ctx, "token not accepted by Telegram", slog.String("tenant", t.ID()))
-	quarantine := p.quarantine.Load()
-	if quarantine == nil {
+	refused := p.refused.Load()
+	if refused == nil {
 		return
 	}
 	// The caller may be about to give up; what it has learned still counts.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := (*quarantine)(ctx, t, cause); err != nil {
+	if err := (*refused)(ctx, t, cause); err != nil {
 		t.reported.Store(false) // the next 401 tries again
 		p.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", t.ID()), slog.String("error", session.Redact(err.Error())))
-		return
 	}
-	t.revoked.Store(true)
 }
 
 // typed gives an error of the core its kind.

@@ -13,9 +13,20 @@ import (
 
 // watcher is the manager's goroutine that hears of others' changes.
 type watcher struct {
-	mu     sync.Mutex // guards what follows
-	cancel context.CancelFunc
-	done   chan struct{}
+	mu       sync.Mutex // guards what follows
+	cancel   context.CancelFunc
+	done     chan struct{}
+	confirms bool // suspects are asked about
+}
+
+// suspect calls add where suspects are asked about, and reports whether it did.
+func (w *watcher) suspect(add func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.confirms {
+		add()
+	}
+	return w.confirms
 }
 
 // Start begins to follow the changes that other processes make in the same
@@ -24,11 +35,17 @@ type watcher struct {
 // then asked again, less and less often. The work ends with ctx or with
 // [Manager.Stop]. Starting what runs is an error.
 //
+// It also has Telegram asked again about tokens that it refused, 1, 3, 7 and
+// 15 s later, before a tenant is quarantined for good: Telegram has refused all
+// for some seconds. Meanwhile the tenant's calls fail with
+// [errors.Unauthorized] and are not sent. Where it was not started a tenant is
+// quarantined at once. See MaxQuarantines of [ManagerConfig] for many at once.
+//
 // It also tells Health of [ManagerConfig] how all tenants stand that are stored
 // already. If that has a method Ready() error, as health.Monitor does, it is
 // told once Ready returns nil.
 //
-// A service of one process and without Health does not need it.
+// A service of one process and without Health needs it for that question only.
 func (m *Manager) Start(ctx context.Context) error {
 	m.watcher.mu.Lock()
 	defer m.watcher.mu.Unlock()
@@ -42,8 +59,16 @@ func (m *Manager) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	m.watcher.cancel, m.watcher.done = cancel, done
+	m.watcher.confirms = true
 	var work sync.WaitGroup
 	work.Go(func() { m.follow(ctx) })
+	work.Go(func() {
+		m.confirm(ctx)
+		m.watcher.mu.Lock()
+		defer m.watcher.mu.Unlock()
+		m.watcher.confirms = false
+		m.suspects.dropAll()
+	})
 	if m.standing.health != nil {
 		work.Go(func() { m.tellAll(ctx) })
 	}
@@ -140,9 +165,9 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 // forget takes the bot and the limits of a tenant that was removed, and lets
 // others forget it, unless it is back.
 func (m *Manager) forget(ctx context.Context, id string) {
-	defer m.standing.begin(id)()
+	defer m.begin(id)()
 	if _, err := m.store.Get(ctx, id); errors.Is(err, errors.NotFound) {
-		m.ended(id)
+		m.ended(id, news{gone: true, guess: true})
 		_ = m.absent(ctx, id) // which is logged
 	}
 }
@@ -212,7 +237,7 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 	wait := firstRewatch
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), maxBatch)]
-		stored, unread, err := m.readSome(ctx, some)
+		err := m.recheckSome(ctx, some)
 		if ctx.Err() != nil {
 			return
 		}
@@ -224,18 +249,30 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 			wait = min(2*wait, maxRewatch)
 			continue
 		}
-		for _, id := range some {
-			if err := unread[id]; err != nil {
-				// What can't be read can't be opened either. Those who use the
-				// bot may go on.
-				m.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
-				m.pool.evict(id, false)
-				continue
-			}
-			m.compare(id, stored)
-		}
 		ids = ids[len(some):]
 	}
+}
+
+// recheckSome is recheck for as many as are read in one query.
+func (m *Manager) recheckSome(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		defer m.pool.limits.begin(id)()
+	}
+	stored, unread, err := m.readSome(ctx, ids)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := unread[id]; err != nil {
+			// What can't be read can't be opened either. Those who use the
+			// bot may go on.
+			m.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+			m.pool.evict(id, false)
+			continue
+		}
+		m.compare(id, stored)
+	}
+	return nil
 }
 
 // readSome reads tenants. Where the store fails in a way that waiting may not
@@ -265,17 +302,22 @@ func (m *Manager) readSome(ctx context.Context, ids []string) (stored map[string
 }
 
 // compare closes a bot that the stored record no longer allows, and makes the
-// record's limits known. One that is opening may have read another record.
+// record's limits known. One that is opening may have read another record. It
+// was read after [limits.begin].
 //
 // A bot stays open for other changes: a poller may hold it for days, and
 // nobody could use the tenant until it gave it back.
 func (m *Manager) compare(id string, stored map[string]Record) {
 	t, opening, found := m.pool.core.Peek(id)
 	r, there := stored[id]
-	if !found || opening || !there || !sameBot(t.Record, r) {
+	if !there {
+		m.pool.evict(id, true)
+		return
+	}
+	if !found || opening || !sameBot(t.Record, r) {
 		// One that ends is in use still, and whoever uses it may have to stop:
-		// its tenant is suspended or gone, be it that another has its id.
-		m.pool.evict(id, !there || r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
+		// its tenant is suspended, or another has its id.
+		m.pool.supersede(id, newsOf(r), r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
 		return
 	}
 	if r.Version <= t.Record.Version {
@@ -283,7 +325,7 @@ func (m *Manager) compare(id string, stored map[string]Record) {
 	}
 	// Not only where they differ from those it was opened with: others may
 	// have been made known since.
-	if err := m.pool.limit(id, r.Limits); err != nil {
+	if err := m.pool.limits.set(id, newsOf(r), r.Limits); err != nil {
 		m.log.Error("limits were not taken", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
 	}
 }

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -19,6 +22,10 @@ type ledger struct {
 	opened    int // tenants, after all restarts
 	notOpened int
 	active    int // tenants that the next server is to open; -1: not known
+	asked     int // who they are, and answered
+	wrong     int // of these
+
+	bots string // the file with what Telegram knows
 }
 
 // account is what is known of one tenant.
@@ -26,9 +33,25 @@ type account struct {
 	version int64 // confirmed; 0: not registered
 	gone    bool  // its removal is confirmed
 	pending string
+	rotated bool // its new token is confirmed
+	// stale says that Telegram had given out a token that was never stored: the
+	// stored one is refused, and its tenant quarantined.
+	stale bool
 }
 
-func newLedger() *ledger { return &ledger{tenants: map[string]*account{}, active: -1} }
+func newLedger(bots string) *ledger {
+	return &ledger{tenants: map[string]*account{}, active: -1, bots: bots}
+}
+
+// account returns a tenant's, which is made where there is none.
+func (l *ledger) account(id string) *account {
+	a := l.tenants[id]
+	if a == nil {
+		a = &account{}
+		l.tenants[id] = a
+	}
+	return a
+}
 
 // note reports whether the server says that it has opened its tenants.
 func (l *ledger) note(words []string) (opened bool) {
@@ -45,14 +68,15 @@ func (l *ledger) note(words []string) (opened bool) {
 		l.notOpened += of - n
 		return true
 	case len(words) == 3 && words[0] == "begin":
-		a := l.tenants[words[2]]
-		if a == nil {
-			a = &account{}
-			l.tenants[words[2]] = a
+		l.account(words[2]).pending = words[1]
+	case len(words) == 3 && words[0] == "me":
+		l.asked++
+		refused := "error:" + errors.Unauthorized.String()
+		if a := l.tenants[words[1]]; words[2] != username(words[1]) && !(words[2] == refused && a != nil && a.stale) {
+			l.wrong++
 		}
-		a.pending = words[1]
 	case len(words) == 4 && words[0] == "done":
-		a := l.tenants[words[2]]
+		a := l.account(words[2])
 		a.pending = ""
 		switch words[1] {
 		case "use":
@@ -60,6 +84,9 @@ func (l *ledger) note(words []string) (opened bool) {
 		case "remove":
 			a.gone = true
 		default:
+			if words[1] == "rotate" {
+				a.rotated = true
+			}
 			a.version, _ = strconv.ParseInt(words[3], 10, 64)
 		}
 		l.confirmed++
@@ -68,12 +95,16 @@ func (l *ledger) note(words []string) (opened bool) {
 }
 
 // verdict is what a comparison found.
-type verdict struct{ stored, lost, half int }
+type verdict struct{ stored, lost, half, wrong int }
 
-func (v *verdict) add(w verdict) { v.lost += w.lost; v.half += w.half }
+func (v *verdict) add(w verdict) {
+	v.lost += w.lost
+	v.half += w.half
+	v.wrong += w.wrong
+}
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d tenants stored, %d lost, %d half-made", v.stored, v.lost, v.half)
+	return fmt.Sprintf("%d tenants stored, %d lost, %d half-made, %d with a wrong token", v.stored, v.lost, v.half, v.wrong)
 }
 
 // check compares the ledger with the database. What was under way when the
@@ -86,6 +117,10 @@ func (l *ledger) check(ctx context.Context, where, keys string) (v verdict, err 
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	stored, log, err := readAll(ctx, db.Tenants)
+	if err != nil {
+		return v, err
+	}
+	given, err := readBots(l.bots) // after what is stored, which can't be newer
 	if err != nil {
 		return v, err
 	}
@@ -102,10 +137,11 @@ func (l *ledger) check(ctx context.Context, where, keys string) (v verdict, err 
 	}
 	for id, a := range l.tenants {
 		r, there := stored[id]
+		quarantined := a.stale // as it may be by now
 		switch {
 		case there && a.gone:
 			v.lost++ // the removal
-		case there && r.Version != a.version && !(a.changing() && r.Version == a.version+1):
+		case there && r.Version != a.version && !((a.changing() || quarantined) && r.Version == a.version+1):
 			v.lost++
 		case !there && !a.gone && a.version > 0 && a.pending != "remove":
 			v.lost++
@@ -119,7 +155,52 @@ func (l *ledger) check(ctx context.Context, where, keys string) (v verdict, err 
 			a.gone = true
 		}
 	}
+	if l.bots != "" {
+		v.wrong = l.checkTokens(stored, given)
+	}
 	return v, nil
+}
+
+// checkTokens counts the tenants that have not the token that Telegram accepts
+// as theirs. The lock is held.
+func (l *ledger) checkTokens(stored map[string]tenant.Record, given map[string][]string) (wrong int) {
+	for id, r := range stored {
+		tokens, a := given[username(id)], l.tenants[id]
+		n := slices.Index(tokens, r.Token.Reveal())
+		// One that was given out and not confirmed need not be stored.
+		stale := n >= 0 && n == len(tokens)-2 && a != nil && !a.rotated
+		if a != nil {
+			a.stale = stale
+		}
+		if n != len(tokens)-1 && !stale || n < 0 {
+			wrong++
+		}
+	}
+	return wrong
+}
+
+// username returns the name of a tenant's bot in the server's demo.
+func username(id string) string {
+	if n, ok := strings.CutPrefix(id, "tenant-"); ok {
+		return "demo" + strings.TrimLeft(n, "0") + "_bot"
+	}
+	return id + "_bot"
+}
+
+// readBots returns the tokens that Telegram has given out, by the bot's name,
+// the valid one last.
+func readBots(path string) (map[string][]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	given := map[string][]string{}
+	for line := range strings.Lines(string(text)) {
+		if name, token, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			given[name] = append(given[name], token)
+		}
+	}
+	return given, nil
 }
 
 // changing reports whether a change was under way that moves the version.

@@ -4,12 +4,16 @@
 //	go run ./examples/crash                             # SQLite in a temporary folder
 //	go run ./examples/crash -db postgres://postgres@127.0.0.1:5432/postgres
 //
-// A PostgreSQL's schema must be empty: name a new one in TGFLEET_SCHEMA for each
-// run, and drop it afterwards.
+// A PostgreSQL gets a schema of this run's own, which is dropped at its end,
+// unless TGFLEET_SCHEMA names one, which must be empty.
+//
+// Telegram's memory of which token is whose outlives the server, in a file that
+// the fleet knows nothing of. After each restart every bot asks it who it is, and
+// this program compares the tokens in the database with that file's.
 //
 // The last line says how many changes were confirmed, and how many of them were
-// lost or made by half. The status is 1 if any was, or if a tenant did not open
-// after a restart.
+// lost or made by half, and how many tenants did not open after a restart or had
+// another's or an old token. The status is 1 if any was.
 package main
 
 import (
@@ -22,6 +26,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -29,7 +34,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && err != flag.ErrHelp {
@@ -55,7 +60,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if *db == "" {
 		*db = filepath.Join(dir, "fleet.db")
 	}
-	s := &server{program: filepath.Join(dir, "server"), db: *db, stderr: stderr}
+	drop, err := database.OwnSchema(*db, "tgfleet_crash_")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
+	s := &server{program: filepath.Join(dir, "server"), db: *db, bots: filepath.Join(dir, "bots"), stderr: stderr}
 	if os.Getenv(database.KeysVariable) == "" {
 		s.keys = database.KeysFile(filepath.Join(dir, "crash"))
 	}
@@ -68,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the server: %w: %s", err, out)
 	}
-	ledger := newLedger()
+	ledger := newLedger(s.bots)
 	var total verdict
 	for n := 1; n <= *times; n++ {
 		// One in four dies before it has opened what the one before left.
@@ -92,9 +102,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	total.add(v)
-	fmt.Fprintf(stdout, "crash: %d kills, %d changes confirmed, %d tenants stored, %d lost, %d half-made, %d not opened\n",
-		*times, ledger.confirmed, v.stored, total.lost, total.half, ledger.notOpened)
-	if total.lost+total.half+ledger.notOpened > 0 || ledger.confirmed == 0 || ledger.opened == 0 {
+	fmt.Fprintf(stdout, "crash: %d kills, %d changes confirmed, %d tenants stored, %d lost, %d half-made, %d not opened, %d asked who they are, %d wrong\n",
+		*times, ledger.confirmed, v.stored, total.lost, total.half, ledger.notOpened, ledger.asked, total.wrong+ledger.wrong)
+	if total.lost+total.half+total.wrong+ledger.notOpened+ledger.wrong > 0 || ledger.confirmed == 0 || ledger.opened == 0 || ledger.asked == 0 {
 		return errors.New("not all is as it should be")
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ func TestAServerThatIsKilledLosesNothing(t *testing.T) {
 	t.Setenv(database.KeysVariable, "")
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{"-times", "3", "-longest", "700ms"}, &out, &out), "%s", &out)
-	assert.Regexp(t, `\ncrash: 3 kills, [1-9]\d* changes confirmed, [1-9]\d* tenants stored, 0 lost, 0 half-made, 0 not opened\n$`, out.String())
+	assert.Regexp(t, `\ncrash: 3 kills, [1-9]\d* changes confirmed, [1-9]\d* tenants stored, 0 lost, 0 half-made, 0 not opened, [1-9]\d* asked who they are, 0 wrong\n$`, out.String())
 }
 
 // A comparison that finds nothing wrong anywhere would prove nothing.
@@ -57,15 +58,59 @@ func TestTheComparisonFindsWhatIsWrong(t *testing.T) {
 		"one that never was confirmed": {"begin register nobody", 0, 0},
 		"a removal that is not there":  {"begin register good|done register good 1|begin remove good|done remove good 0", 1, 0},
 		"a removal":                    {"begin register removed|done register removed 1|begin remove removed|done remove removed 0", 0, 0},
+		"its bot":                      {"begin register good|done register good 1|me good good_bot", 0, 0},
 		"a removal without a log":      {"begin register silently-removed|done register silently-removed 1|begin remove silently-removed", 0, 1},
 	} {
-		l := newLedger()
+		l := newLedger("")
 		l.read(strings.NewReader(strings.ReplaceAll(row.said, "|", "\n")+"\n"), nil)
 		v, err := l.check(t.Context(), path, "")
 		require.NoError(t, err)
 		assert.Equal(t, verdict{stored: 3, lost: row.lost, half: 2 + row.half}, v, name)
 	}
-	l := newLedger()
+	l := newLedger("")
 	l.read(strings.NewReader("opened 3 of 5\n"), nil)
 	assert.Equal(t, 2, l.notOpened)
+}
+
+func TestTheComparisonFindsWrongTokens(t *testing.T) {
+	t.Setenv(database.KeysVariable, "")
+	dir := t.TempDir()
+	path, bots := filepath.Join(dir, "fleet.db"), filepath.Join(dir, "bots")
+	db, err := database.Open(t.Context(), path, "")
+	require.NoError(t, err)
+	r, err := db.Tenants.Put(t.Context(), storetest.Record(t, "shop", 1), tenant.Entry{Action: tenant.ActionRegister})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	stored := r.Token.Reveal()
+	const said = "begin register shop|done register shop 1|begin rotate shop"
+	for name, row := range map[string]struct {
+		said, bots string
+		wrong      int
+	}{
+		"the valid one":                      {said, "shop_bot " + stored, 0},
+		"one that Telegram never gave out":   {said, "shop_bot 1:other", 1},
+		"another bot's":                      {said, "shop_bot 1:other|other_bot " + stored, 1},
+		"the old one, the new not confirmed": {said, "shop_bot " + stored + "|shop_bot 1:new", 0},
+		"the old one, the new confirmed":     {said + "|done rotate shop 1", "shop_bot " + stored + "|shop_bot 1:new", 1},
+		"one from before the old one":        {said, "shop_bot " + stored + "|shop_bot 1:new|shop_bot 1:newer", 1},
+	} {
+		require.NoError(t, os.WriteFile(bots, []byte(strings.ReplaceAll(row.bots, "|", "\n")+"\n"), 0o600))
+		l := newLedger(bots)
+		l.read(strings.NewReader(strings.ReplaceAll(row.said, "|", "\n")+"\n"), nil)
+		v, err := l.check(t.Context(), path, "")
+		require.NoError(t, err)
+		assert.Equal(t, verdict{stored: 1, wrong: row.wrong}, v, name)
+	}
+	for said, wrong := range map[string]int{
+		"me shop shop_bot": 0, "me shop other_bot": 1, "me shop error:unauthorized": 1, "me tenant-0010 demo10_bot": 0,
+	} {
+		l := newLedger(bots)
+		l.read(strings.NewReader(said+"\n"), nil)
+		assert.Equal(t, 1, l.asked)
+		assert.Equal(t, wrong, l.wrong, said)
+	}
+	l := newLedger(bots)
+	l.account("shop").stale = true
+	l.read(strings.NewReader("me shop error:unauthorized\n"), nil)
+	assert.Zero(t, l.wrong, "it was given a token that was not stored before the end")
 }

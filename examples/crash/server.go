@@ -18,6 +18,7 @@ import (
 // server starts the example server, and ends it.
 type server struct {
 	program, db, keys string
+	bots              string // the fake Telegram's memory
 	stderr            io.Writer
 }
 
@@ -25,7 +26,7 @@ type server struct {
 const patience = 60 * time.Second
 
 func (s *server) command(ctx context.Context, length string) *exec.Cmd {
-	args := []string{"-demo", "-churn", "-tenants", "10", "-listen", "", "-db", s.db, "-for", length}
+	args := []string{"-demo", "-churn", "-tenants", "10", "-listen", "", "-db", s.db, "-bots", s.bots, "-for", length}
 	if s.keys != "" {
 		args = append(args, "-keys", s.keys)
 	}

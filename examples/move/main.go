@@ -1,11 +1,17 @@
 // Move copies all tenants from one database to another, such as from the
-// SQLite file that a service began with to a PostgreSQL.
+// SQLite file that a service began with to a PostgreSQL, with what is known of
+// their bots: how they do and what they have done.
 //
 //	go run ./examples/move -from fleet.db -to postgres://fleet@db/fleet
 //
 // The two may have different keys; see -from-keys and -to-keys. It can be run
-// again: what is there already is left alone. Stop the service meanwhile, or
-// run it once more afterwards for what has been added.
+// again: what is there already is left alone, also where an earlier run was cut.
+// Stop the service meanwhile, or run it once more afterwards for tenants that
+// have been added.
+//
+// It does not move updates that wait to be handled, so let the service empty its
+// inbox first; nor proofs of ownership, which owners give again; nor the log of
+// changes, which begins with an entry of the import.
 package main
 
 import (
@@ -60,7 +66,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	defer func() { err = errors.Join(err, target.Close()) }()
 	report, err := move(ctx, source.Tenants, target.Tenants)
 	fmt.Fprintf(stdout, "%d tenants moved, %d were there, %d could not be stored\n", report.Imported, report.Same, report.Failed)
-	return err
+	if report.Next > 0 {
+		return err
+	}
+	snapshots, healthErr := moveHealth(ctx, source.Health, target.Health)
+	rollups, usageErr := moveUsage(ctx, source, target)
+	fmt.Fprintf(stdout, "health of %d tenants and %d hours and days of usage moved\n", snapshots, rollups)
+	return errors.Join(err, healthErr, usageErr)
 }
 
 // move exports into a pipe and imports from it, with a key that lives as long.

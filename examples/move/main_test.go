@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/storetest"
 	"go.uber.org/goleak"
@@ -79,18 +81,43 @@ func TestTenThousandTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	hour := time.Now().UTC().Truncate(time.Hour)
+	var snapshots []health.Snapshot
+	var rollups []usage.Rollup
+	for i := range 700 {
+		id := fmt.Sprintf("tenant-%d", i+1)
+		snapshots = append(snapshots, health.Snapshot{Tenant: id, Requests: uint64(i + 1), LastSuccess: hour})
+		rollups = append(rollups, usage.Rollup{Tenant: id, Start: hour, Requests: uint64(i + 1)},
+			usage.Rollup{Tenant: id, Start: hour.Add(-90 * 24 * time.Hour).Truncate(24 * time.Hour), Daily: true, Requests: 7})
+	}
+	require.NoError(t, source.Health.Merge(t.Context(), health.Flush{Writer: "w", Seq: 1}, snapshots))
+	require.NoError(t, source.Usage.Add(t.Context(), health.Flush{Writer: "u", Seq: 1}, rollups))
 	require.NoError(t, source.Close())
 
 	var out bytes.Buffer
 	start := time.Now()
 	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
 	t.Logf("moved in %v", time.Since(start).Round(time.Millisecond))
-	assert.Equal(t, "10000 tenants moved, 0 were there, 0 could not be stored\n", out.String())
+	assert.Equal(t, "10000 tenants moved, 0 were there, 0 could not be stored\nhealth of 700 tenants and 1400 hours and days of usage moved\n", out.String())
+	out.Reset()
+	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
+	assert.Equal(t, "0 tenants moved, 10000 were there, 0 could not be stored\nhealth of 0 tenants and 0 hours and days of usage moved\n", out.String())
 
 	target, err := database.Open(t.Context(), url, "")
 	require.NoError(t, err)
 	all, err := target.Tenants.List(t.Context(), tenant.Filter{Limit: 2 * n})
 	require.NoError(t, err)
+	known, err := target.Health.Load(t.Context(), "", 2*n)
+	require.NoError(t, err)
+	require.Len(t, known, 700)
+	for _, s := range known {
+		assert.Equal(t, "tenant-"+fmt.Sprint(s.Requests), s.Tenant)
+		assert.Equal(t, hour, s.LastSuccess.UTC())
+	}
+	done, err := target.Usage.Range(t.Context(), "tenant-42", hour.AddDate(-1, 0, 0), hour.Add(time.Hour))
+	require.NoError(t, err)
+	require.Len(t, done, 2)
+	assert.Equal(t, []uint64{7, 42}, []uint64{done[0].Requests, done[1].Requests})
 	require.NoError(t, target.Close())
 	require.Len(t, all, n)
 	seen := map[int64]bool{}

@@ -6,10 +6,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -33,7 +35,7 @@ func (f *fleet) stored(ctx context.Context) (all []tenant.Record, err error) {
 
 // adopt makes the bots of an earlier run known to the fake Telegram, which
 // began anew, and opens them. It returns those of the demo.
-func (f *fleet) adopt(ctx context.Context, srv *bottest.Server, o options, stdout io.Writer) (map[string]*bottest.Bot, error) {
+func (f *fleet) adopt(ctx context.Context, telegram *bots, o options, stdout io.Writer) (map[string]*bottest.Bot, error) {
 	stored, err := f.stored(ctx)
 	if err != nil {
 		return nil, err
@@ -41,7 +43,7 @@ func (f *fleet) adopt(ctx context.Context, srv *bottest.Server, o options, stdou
 	bots := make(map[string]*bottest.Bot, len(stored))
 	var ids []string // of those that may be used
 	for _, r := range stored {
-		bot, err := srv.RestoreBot(r.Username, r.Token.Reveal())
+		bot, err := telegram.restore(r.Username, r.Token.Reveal())
 		if err != nil {
 			return nil, err
 		}
@@ -59,16 +61,53 @@ func (f *fleet) adopt(ctx context.Context, srv *bottest.Server, o options, stdou
 		f.log.Info("opened the tenants of an earlier run", "tenants", n, "took", time.Since(start).Round(time.Millisecond))
 	}
 	if o.churn {
+		f.askAll(ctx, ids, stdout)
 		fmt.Fprintf(stdout, "opened %d of %d\n", n, len(ids))
 	}
 	return bots, nil
+}
+
+// askAll has each tenant's bot ask Telegram who it is, and says what the answer
+// was.
+func (f *fleet) askAll(ctx context.Context, ids []string, stdout io.Writer) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards stdout
+	next := make(chan string)
+	for range 8 {
+		wg.Go(func() {
+			for id := range next {
+				answer := ""
+				err := f.pool.Do(ctx, id, func(ctx context.Context, t *tenant.Tenant) error {
+					me, err := t.Bot.GetMeWithContext(ctx, nil)
+					if err == nil {
+						answer = me.Username
+					}
+					return err
+				})
+				if err != nil {
+					answer = "error:" + strings.ReplaceAll(errors.KindOf(err).String(), " ", "-")
+				}
+				mu.Lock()
+				fmt.Fprintf(stdout, "me %s %s\n", id, answer)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- id
+	}
+	close(next)
+	wg.Wait()
 }
 
 // churn lets tenants come, change and go until ctx ends, and says what it is
 // about to do and what is done, so that somebody can compare after a crash.
 type churn struct {
 	fleet  *fleet
-	srv    *bottest.Server
+	bots   *bots
 	run    string // differs from other runs
 	failed *atomic.Int64
 	wg     sync.WaitGroup
@@ -79,8 +118,8 @@ type churn struct {
 
 const churners = 4
 
-func startChurn(ctx context.Context, f *fleet, srv *bottest.Server, failed *atomic.Int64, out io.Writer) *churn {
-	c := &churn{fleet: f, srv: srv, run: strconv.FormatInt(time.Now().UnixNano(), 36), failed: failed, out: out}
+func startChurn(ctx context.Context, f *fleet, telegram *bots, failed *atomic.Int64, out io.Writer) *churn {
+	c := &churn{fleet: f, bots: telegram, run: strconv.FormatInt(time.Now().UnixNano(), 36), failed: failed, out: out}
 	for i := range churners {
 		c.wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
@@ -95,7 +134,7 @@ func startChurn(ctx context.Context, f *fleet, srv *bottest.Server, failed *atom
 func (c *churn) life(end context.Context, id string) {
 	ctx := context.WithoutCancel(end) // what is begun is finished
 	m := c.fleet.manager
-	bot := c.srv.NewBot(id + "_bot")
+	name := id + "_bot"
 	step := func(name string, do func() (tenant.Record, error)) bool {
 		if end.Err() != nil {
 			return false
@@ -110,8 +149,20 @@ func (c *churn) life(end context.Context, id string) {
 		c.say("done %s %s %d\n", name, id, r.Version)
 		return true
 	}
-	_ = step("register", func() (tenant.Record, error) { return m.Register(ctx, id, bot.Token()) }) &&
-		step("rotate", func() (tenant.Record, error) { return m.Rotate(ctx, id, bot.RotateToken()) }) &&
+	_ = step("register", func() (tenant.Record, error) {
+		bot, err := c.bots.get(name)
+		if err != nil {
+			return tenant.Record{}, err
+		}
+		return m.Register(ctx, id, bot.Token())
+	}) &&
+		step("rotate", func() (tenant.Record, error) {
+			token, err := c.bots.rotate(name)
+			if err != nil {
+				return tenant.Record{}, err
+			}
+			return m.Rotate(ctx, id, token)
+		}) &&
 		step("suspend", func() (tenant.Record, error) { return m.Suspend(ctx, id, "churn") }) &&
 		step("resume", func() (tenant.Record, error) { return m.Resume(ctx, id) }) &&
 		step("limit", func() (tenant.Record, error) { return m.SetLimits(ctx, id, session.Limits{Weight: 2}) }) &&

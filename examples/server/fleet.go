@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tgfleet/tgfleet/examples/internal/database"
@@ -43,6 +44,7 @@ type fleet struct {
 	receiver   *webhook.Receiver
 	supervisor *polling.Supervisor
 	receive    func(id string)
+	receiving  atomic.Bool // receive is there
 
 	closers []func(context.Context) error // called last first
 }
@@ -73,6 +75,7 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		return nil, err
 	}
 	f.closes(func(context.Context) error { f.guard.Close(); return nil })
+	f.warmLimits(ctx)
 	cfg.Logger = log
 	cfg.Middleware = append(f.guard.Middleware(),
 		session.Observe(f.meter),
@@ -95,6 +98,15 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		OnQuarantine: func(_ context.Context, r tenant.Record, _ error) {
 			log.Warn("please ask the owner for a new token", "tenant", r.ID, "bot", r.Username)
 		},
+		OnHold: func(_ context.Context, tenants int) {
+			// A real service wakes somebody.
+			log.Error("is Telegram down, or is this its address?", "refused", tenants)
+		},
+		OnAccepted: func(_ context.Context, r tenant.Record) {
+			if f.receiving.Load() {
+				f.receive(r.ID) // it may have stopped
+			}
+		},
 	})
 	// Another process may use the same database.
 	if err = f.manager.Start(ctx); err != nil {
@@ -108,6 +120,28 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		return nil, err
 	}
 	return f, nil
+}
+
+// warmLimits tells the limiter which bots were called shortly before a restart:
+// Telegram has them loaded still, and a fleet of thousands would take hours to
+// begin anew. How long ago that may be is the limiter's to know.
+func (f *fleet) warmLimits(ctx context.Context) {
+	for after := ""; ; {
+		page, err := f.db.Health.Load(ctx, after, 0)
+		if err != nil {
+			f.log.Warn("last calls not read; bots begin as if they had made none", "err", err)
+			return
+		}
+		if len(page) == 0 {
+			return
+		}
+		for _, s := range page {
+			if !s.LastSuccess.IsZero() {
+				f.guard.Limiter.Warm(s.Tenant, s.LastSuccess)
+			}
+		}
+		after = page[len(page)-1].Tenant
+	}
 }
 
 // closes has a func called when the fleet is closed, before those that were

@@ -73,6 +73,7 @@ type options struct {
 	db        string
 	keys      string
 	churn     bool
+	bots      string
 	verbose   bool
 }
 
@@ -94,6 +95,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.db, "db", "", "database of the tenants: a file or postgres://...; empty for a file that is removed at the end")
 	flags.StringVar(&o.keys, "keys", "", "file of the keys that seal tokens")
 	flags.BoolVar(&o.churn, "churn", false, "with -demo: let tenants come, change and go all the while, and write down what is done")
+	flags.StringVar(&o.bots, "bots", "", "with -demo: file in which the fake Telegram keeps its bots and their tokens")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -30,12 +30,15 @@ func (f *fleet) startWorkers(ctx context.Context) (err error) {
 }
 
 // startSource begins to receive updates, by webhook or by polling.
-func (f *fleet) startSource(ctx context.Context, o options) error {
+func (f *fleet) startSource(ctx context.Context, o options) (err error) {
 	ctx = context.WithoutCancel(ctx) // it ends when the fleet is closed
 	if o.webhooks() {
-		return f.startWebhooks(ctx, o)
+		err = f.startWebhooks(ctx, o)
+	} else {
+		err = f.startPolling(ctx, o)
 	}
-	return f.startPolling(ctx, o)
+	f.receiving.Store(err == nil)
+	return err
 }
 
 // echo answers a text that is no command.

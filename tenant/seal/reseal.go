@@ -11,8 +11,8 @@ import (
 // Rows is what a store has sealed, as [Reseal] walks it. Stores implement it.
 type Rows interface {
 	// Sealed returns at most limit rows in ascending order of At, beginning
-	// after the place after, "" being the start. It may leave out rows that
-	// the key except sealed. No rows are the end.
+	// after the place after, "" being the start. No rows are the end. It may
+	// leave out rows that were sealed by a key of the id except; "" is no key's.
 	Sealed(ctx context.Context, after, except string, limit int) ([]Row, error)
 	// Replace puts sealed in the place of row.Sealed, unless the row has been
 	// changed since, and reports whether it did. Nothing else of the row
@@ -35,7 +35,7 @@ type Row struct {
 type ResealConfig struct {
 	// After is where to go on: the After of an earlier run's Progress. ""
 	// begins at the start, which costs little, since rows that are done are
-	// not done again.
+	// only read.
 	After string
 	// Batch is how many rows are read at a time. 0 means 200.
 	Batch int
@@ -49,7 +49,7 @@ type Progress struct {
 	// those that somebody changed meanwhile and so has sealed himself, and
 	// Failed those that did not open and were left as they are.
 	Resealed, Changed, Failed int
-	// After is the place of the last row that was done.
+	// After is the place of the last row that these count.
 	After string
 }
 
@@ -68,8 +68,12 @@ func Reseal(ctx context.Context, ring *Ring, rows Rows, cfg ResealConfig) (Progr
 		cfg.Batch = 200
 	}
 	var first error
+	at := cfg.After
 	for {
-		batch, err := rows.Sealed(ctx, p.After, ring.Newest(), cfg.Batch)
+		// All rows, also those that seem to be done: another key of the newest's
+		// id, as a mistake or a restored backup brings, has sealed rows that
+		// would never open again once the walk had called them done.
+		batch, err := rows.Sealed(ctx, at, "", cfg.Batch)
 		if err != nil {
 			return p, err
 		}
@@ -81,6 +85,10 @@ func Reseal(ctx context.Context, ring *Ring, rows Rows, cfg ResealConfig) (Progr
 				return p, &errors.Error{
 					Kind: errors.KindOf(ctx.Err()), Op: "reseal", Delivery: errors.NotDelivered, Err: context.Cause(ctx),
 				}
+			}
+			at = row.At
+			if bytes.HasPrefix(row.Sealed, ring.newest.header) { // with its fingerprint
+				continue
 			}
 			failed, err := ring.reseal(ctx, rows, row, &p)
 			if err != nil {
@@ -105,9 +113,6 @@ func Reseal(ctx context.Context, ring *Ring, rows Rows, cfg ResealConfig) (Progr
 
 // reseal does one row. failed says why it did not open.
 func (r *Ring) reseal(ctx context.Context, rows Rows, row Row, p *Progress) (failed, err error) {
-	if bytes.HasPrefix(row.Sealed, r.newest.header) {
-		return nil, nil
-	}
 	text, failed := r.Open(row.Purpose, row.Owner, row.Sealed)
 	if failed != nil {
 		return failed, nil

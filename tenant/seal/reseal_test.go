@@ -103,6 +103,23 @@ func TestResealLeavesWhatDoesNotOpenAndSaysSo(t *testing.T) {
 	assert.Equal(t, foreign, s.all[3].Sealed, "nothing is lost")
 }
 
+func TestResealTellsKeysOfOneNameApart(t *testing.T) {
+	old, newer, impostor := key(t, "old"), key(t, "2026-07"), key(t, "2026-07")
+	s := newRows(t, ring(t, old), 10)
+	for i := range 4 {
+		var err error
+		s.all[i].Sealed, err = ring(t, impostor).Seal(purpose, s.all[i].Owner, []byte("x"))
+		require.NoError(t, err)
+	}
+	both := ring(t, newer, old)
+	for _, n := range []int{6, 0} { // a second walk does not call it done either
+		p, err := seal.Reseal(t.Context(), both, s, seal.ResealConfig{Batch: 3})
+		assert.ErrorIs(t, err, seal.ErrWrongKey)
+		assert.Equal(t, n, p.Resealed)
+		assert.Equal(t, 4, p.Failed)
+	}
+}
+
 func TestResealDoesNotUndoWhatOthersChange(t *testing.T) {
 	old, newer := key(t, "old"), key(t, "new")
 	s := newRows(t, ring(t, old), 10)

@@ -114,6 +114,12 @@ func (s suite) keys(t *testing.T) {
 		}
 		assert.Equal(t, before, after, "nothing else has changed")
 	})
+	t.Run("another key of the same name is not the one that sealed", func(t *testing.T) {
+		impostor := ring(key("new"))
+		p, err := seal.Reseal(t.Context(), impostor, s.Rows(s.Again(t, first, impostor)), seal.ResealConfig{})
+		assert.ErrorIs(t, err, seal.ErrWrongKey)
+		assert.Equal(t, n, p.Failed)
+	})
 	t.Run("a row that changes meanwhile is left alone", func(t *testing.T) {
 		third := key("third")
 		store := s.Again(t, first, ring(third, newer))

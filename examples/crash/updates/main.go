@@ -6,8 +6,8 @@
 //	go run ./examples/crash/updates -source polling
 //	go run ./examples/crash/updates -db postgres://postgres@127.0.0.1:5432/postgres
 //
-// A PostgreSQL's schema must be empty: name a new one in TGFLEET_SCHEMA for each
-// run, and drop it afterwards.
+// A PostgreSQL gets a schema of this run's own, which is dropped at its end,
+// unless TGFLEET_SCHEMA names one, which must be empty.
 //
 // A fake Telegram in this program delivers them; the service is this program
 // started anew, with -serve. The last line has the three counts, and the status
@@ -29,6 +29,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -49,7 +50,7 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && err != flag.ErrHelp {
@@ -97,6 +98,11 @@ func crash(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 	if o.db == "" {
 		o.db = filepath.Join(dir, "fleet.db")
 	}
+	drop, err := database.OwnSchema(o.db, "tgfleet_updates_")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
 	if o.keys == "" {
 		o.keys = filepath.Join(dir, "keys")
 		if err := database.CreateKeys(o.keys); err != nil {

@@ -54,7 +54,7 @@ func open(ctx context.Context, where, keys string) (DB, error) {
 		return DB{}, err
 	}
 	if IsPostgres(where) {
-		db, err := pgstore.Open(ctx, where, pgstore.Config{Keys: ring, Schema: os.Getenv("TGFLEET_SCHEMA")})
+		db, err := pgstore.Open(ctx, where, pgstore.Config{Keys: ring, Schema: os.Getenv(SchemaVariable)})
 		if err != nil {
 			return DB{}, err
 		}

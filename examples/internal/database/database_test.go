@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
@@ -62,4 +63,45 @@ func TestATemporaryDatabaseLeavesNothing(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+func TestASchemaOfOnesOwnIsDropped(t *testing.T) {
+	t.Setenv(database.SchemaVariable, "")
+	t.Setenv(database.KeysVariable, "")
+	url := os.Getenv("TGFLEET_POSTGRES")
+	if url == "" {
+		url = "postgres://postgres@127.0.0.1:5432/postgres"
+	}
+	drop, err := database.OwnSchema(url, "tgfleet_updates_")
+	require.NoError(t, err)
+	schema := os.Getenv(database.SchemaVariable)
+	db, err := database.Open(t.Context(), url, filepath.Join(t.TempDir(), "none"))
+	require.Error(t, err, "there are no keys")
+	key, err := seal.GenerateKey("k")
+	require.NoError(t, err)
+	t.Setenv(database.KeysVariable, key.Reveal())
+	if db, err = database.Open(t.Context(), url, ""); err != nil && os.Getenv("CI") == "" {
+		t.Skipf("no PostgreSQL answers: %v", err)
+	}
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	schemas := func() (n int) {
+		conn, err := pgx.Connect(t.Context(), url)
+		require.NoError(t, err)
+		defer conn.Close(t.Context())
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = $1", schema).Scan(&n))
+		return n
+	}
+	assert.Equal(t, 1, schemas())
+	require.NoError(t, drop())
+	assert.Zero(t, schemas())
+	assert.Empty(t, os.Getenv(database.SchemaVariable))
+
+	for _, where := range []string{"fleet.db", url} { // nothing to do
+		t.Setenv(database.SchemaVariable, "mine")
+		drop, err := database.OwnSchema(where, "tgfleet_updates_")
+		require.NoError(t, err)
+		assert.Equal(t, "mine", os.Getenv(database.SchemaVariable))
+		require.NoError(t, drop())
+	}
 }

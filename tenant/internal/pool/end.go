@@ -28,13 +28,20 @@ func (p *Pool[V]) evictOldest() {
 // Evict closes a key's instance once it is not in use, and makes an open that
 // is under way count for nothing. Cool-downs are forgotten. abort also ends
 // the instance's context, so that those who use it stop.
-func (p *Pool[V]) Evict(key string, abort bool) {
+func (p *Pool[V]) Evict(key string, abort bool) { p.EvictIf(key, abort, nil) }
+
+// EvictIf is Evict where old says so of the value, or is nil. An open that is
+// under way has no value yet, and counts for nothing. old is called with the
+// lock held, and only looks at the value.
+func (p *Pool[V]) EvictIf(key string, abort bool, old func(V) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cooling.Remove(key)
-	if e, ok := p.entries[key]; ok {
-		p.retire(e, abort)
+	e, ok := p.entries[key]
+	if !ok || old != nil && (e.state == open || e.state == draining) && !old(e.value) {
+		return
 	}
+	p.retire(e, abort)
 }
 
 // retire ends an entry as Evict says. The lock is held.

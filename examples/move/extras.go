@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// page is how much is read and written at a time.
+const page = 500
+
+// flushes numbers the writes of a run.
+type flushes struct{ last health.Flush }
+
+func newFlushes() *flushes { return &flushes{health.Flush{Writer: "move-" + rand.Text()}} }
+
+func (f *flushes) next() health.Flush {
+	f.last.Seq++
+	return f.last
+}
+
+// moveHealth copies how bots do, of those of whom the target knows nothing: what
+// is added twice would count twice.
+func moveHealth(ctx context.Context, from, to health.Store) (n int, err error) {
+	there := make(map[string]struct{})
+	err = eachHealth(ctx, to, func(all []health.Snapshot) error {
+		for _, s := range all {
+			there[s.Tenant] = struct{}{}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	writes := newFlushes()
+	return n, eachHealth(ctx, from, func(all []health.Snapshot) error {
+		var missing []health.Snapshot
+		for _, s := range all {
+			if _, ok := there[s.Tenant]; !ok {
+				missing = append(missing, s)
+			}
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		err := to.Merge(ctx, writes.next(), missing)
+		if err == nil {
+			n += len(missing)
+		}
+		return err
+	})
+}
+
+func eachHealth(ctx context.Context, store health.Store, f func([]health.Snapshot) error) error {
+	for after := ""; ; {
+		all, err := store.Load(ctx, after, page)
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		if err := f(all); err != nil {
+			return err
+		}
+		after = all[len(all)-1].Tenant
+	}
+}
+
+// slot is what one roll-up is about.
+type slot struct {
+	start time.Time
+	daily bool
+}
+
+// moveUsage copies what the bots of all tenants have done, hour by hour and day
+// by day, but for what the target has already.
+func moveUsage(ctx context.Context, from, to database.DB) (n int, err error) {
+	writes := newFlushes()
+	var batch []usage.Rollup
+	add := func(least int) error {
+		if len(batch) == 0 || len(batch) < least {
+			return nil
+		}
+		// A tenant's are one write: where a day is there, so are its hours that
+		// were not part of it yet.
+		if err := to.Usage.Add(ctx, writes.next(), batch); err != nil {
+			return err
+		}
+		n += len(batch)
+		batch = batch[:0]
+		return nil
+	}
+	for f := (tenant.Filter{Limit: page}); ; {
+		records, err := from.Tenants.List(ctx, f)
+		if err != nil {
+			return n, err
+		}
+		if len(records) == 0 {
+			return n, add(0)
+		}
+		for _, r := range records {
+			missing, err := missingUsage(ctx, from.Usage, to.Usage, r.ID)
+			if err != nil {
+				return n, err
+			}
+			batch = append(batch, missing...)
+			if err := add(page); err != nil {
+				return n, err
+			}
+		}
+		f.After = records[len(records)-1].ID
+	}
+}
+
+// missingUsage returns a tenant's roll-ups that the target lacks.
+func missingUsage(ctx context.Context, from, to usage.Store, id string) ([]usage.Rollup, error) {
+	// Nothing is older than Telegram's bots, and a day from now nothing is newer.
+	first, last := time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC), time.Now().Add(24*time.Hour)
+	all, err := from.Range(ctx, id, first, last)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	stored, err := to.Range(ctx, id, first, last)
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[slot]struct{}, len(stored))
+	days := make(map[time.Time]struct{})
+	for _, r := range stored {
+		there[slot{r.Start, r.Daily}] = struct{}{}
+		if r.Daily {
+			days[r.Start] = struct{}{}
+		}
+	}
+	var missing []usage.Rollup
+	for _, r := range all {
+		_, ok := there[slot{r.Start, r.Daily}]
+		_, compacted := days[r.Start.UTC().Truncate(24*time.Hour)] // its hour may be in that
+		if !ok && !compacted {
+			missing = append(missing, r)
+		}
+	}
+	return missing, nil
+}

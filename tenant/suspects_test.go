@@ -1,0 +1,219 @@
+package tenant_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/session/bottest"
+	"github.com/tgfleet/tgfleet/tenant"
+)
+
+// started returns a fleet whose manager runs, with n tenants.
+func started(t *testing.T, n int, cfg tenant.ManagerConfig) (f *fleet, bots []*bottest.Bot) {
+	f = newFleet(t, tenant.PoolConfig{}, cfg)
+	for i := range n {
+		bots = append(bots, f.register(t, fmt.Sprint("shop-", i)))
+	}
+	require.NoError(t, f.Start(bg))
+	t.Cleanup(f.Stop)
+	synctest.Wait()
+	return f, bots
+}
+
+func (f *fleet) statuses(t *testing.T) map[tenant.Status]int {
+	count := make(map[tenant.Status]int)
+	for _, r := range list(t, f.store) {
+		count[r.Status]++
+	}
+	return count
+}
+
+// refuse has Telegram refuse all tokens.
+func (f *fleet) refuse() (end func()) {
+	return f.srv.Fail(bottest.Fault{Do: bottest.Unauthorized401()})
+}
+
+func TestARevokedTokenIsQuarantinedAfterAFewQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard atomic.Int64
+		f, bots := started(t, 2, tenant.ManagerConfig{OnQuarantine: func(_ context.Context, r tenant.Record, err error) {
+			assert.Equal(t, "shop-0", r.ID)
+			assert.ErrorIs(t, err, errors.Unauthorized)
+			heard.Add(1)
+		}})
+		bots[0].Revoke()
+		before := f.srv.CallCount("getMe")
+		for range 14 { // a call each second
+			assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
+			require.NoError(t, f.getMe("shop-1"), "others notice nothing")
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, 14+1+3, f.srv.CallCount("getMe")-before, "its calls are not sent, and it is asked about three times")
+		assert.Zero(t, heard.Load())
+		time.Sleep(2 * time.Second)
+		assert.Equal(t, int64(1), heard.Load())
+		assert.ErrorIs(t, f.getMe("shop-0"), errors.Suspended)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 1, tenant.Quarantined: 1}, f.statuses(t))
+		_, err := f.Rotate(bg, "shop-0", bots[0].RotateToken())
+		require.NoError(t, err)
+		require.NoError(t, f.getMe("shop-0"))
+	})
+}
+
+// For ten seconds Telegram refuses the tokens of all.
+func TestAMomentOf401sQuarantinesNobody(t *testing.T) {
+	for _, n := range []int{3, 200} { // also with fewer than make a storm
+		synctest.Test(t, func(t *testing.T) {
+			var accepted sync.Map
+			f, _ := started(t, n, tenant.ManagerConfig{
+				OnQuarantine: func(_ context.Context, r tenant.Record, _ error) { t.Error("quarantined: ", r.ID) },
+				OnAccepted: func(_ context.Context, r tenant.Record) {
+					_, twice := accepted.LoadOrStore(r.ID, true)
+					assert.False(t, twice, r.ID)
+					panic("a hook that panics harms nobody")
+				},
+			})
+			end := f.refuse()
+			all := func(check func(error)) {
+				var wg sync.WaitGroup
+				for i := range n {
+					wg.Go(func() { check(f.getMe(fmt.Sprint("shop-", i))) })
+				}
+				wg.Wait()
+			}
+			all(func(err error) { assert.ErrorIs(t, err, errors.Unauthorized) })
+			time.Sleep(10 * time.Second)
+			end()
+			time.Sleep(6 * time.Second)
+			all(func(err error) { assert.NoError(t, err) })
+			for i := range n {
+				_, ok := accepted.Load(fmt.Sprint("shop-", i))
+				assert.True(t, ok, i)
+			}
+			time.Sleep(2 * time.Hour)
+			assert.Equal(t, map[tenant.Status]int{tenant.Active: n}, f.statuses(t))
+		})
+	}
+}
+
+// A storm of minutes: nobody is quarantined, somebody is told, and all go on
+// soon after its end.
+func TestInAStormOf401sQuarantinesAreHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 100
+		var held, told atomic.Int64
+		f, bots := started(t, n, tenant.ManagerConfig{OnHold: func(_ context.Context, tenants int) {
+			held.Add(1)
+			told.Store(int64(tenants))
+			panic("a hook that panics harms nobody")
+		}})
+		end := f.refuse()
+		for i := range n {
+			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
+		}
+		assert.Equal(t, int64(1), held.Load())
+		assert.Equal(t, int64(11), told.Load())
+		time.Sleep(20 * time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: n}, f.statuses(t))
+		bots[7].Revoke() // this one is revoked indeed
+		end()
+		time.Sleep(time.Minute)
+		for i := range n {
+			if err := f.getMe(fmt.Sprint("shop-", i)); i == 7 {
+				assert.Error(t, err)
+			} else {
+				assert.NoError(t, err, i)
+			}
+		}
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: n - 1, tenant.Quarantined: 1}, f.statuses(t))
+		assert.Equal(t, int64(1), held.Load())
+	})
+}
+
+// Where many tokens are revoked indeed, it takes an hour.
+func TestManyRevokedTokensAreQuarantinedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, bots := started(t, 30, tenant.ManagerConfig{})
+		for i, bot := range bots[:20] {
+			bot.Revoke()
+			assert.Error(t, f.getMe(fmt.Sprint("shop-", i)))
+		}
+		time.Sleep(59 * time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 30}, f.statuses(t))
+		time.Sleep(3 * time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 10, tenant.Quarantined: 20}, f.statuses(t))
+	})
+}
+
+func TestASuspectWhoseTokenChangesIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, bots := started(t, 3, tenant.ManagerConfig{})
+		for i, bot := range bots {
+			bot.Revoke()
+			assert.Error(t, f.getMe(fmt.Sprint("shop-", i)))
+		}
+		time.Sleep(2 * time.Second)
+		_, err := f.Rotate(bg, "shop-0", bots[0].RotateToken())
+		require.NoError(t, err)
+		require.NoError(t, f.getMe("shop-0"))
+		_, err = f.Suspend(bg, "shop-1", "unpaid")
+		require.NoError(t, err)
+		require.NoError(t, f.Remove(bg, "shop-2"))
+		time.Sleep(time.Hour)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 1, tenant.Suspended: 1}, f.statuses(t))
+		require.NoError(t, f.getMe("shop-0"))
+	})
+}
+
+// Where nobody can ask again, a storm quarantines a few and no more, and a
+// manager that ends leaves the rest to whoever calls next.
+func TestWithoutAStartAStormIsHeldToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{MaxQuarantines: 3})
+		for i := range 20 {
+			f.register(t, fmt.Sprint("shop-", i))
+		}
+		end := f.refuse()
+		for i := range 20 {
+			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
+		}
+		end()
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 17, tenant.Quarantined: 3}, f.statuses(t))
+		require.NoError(t, f.getMe("shop-19"))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f, bots := started(t, 1, tenant.ManagerConfig{})
+		bots[0].Revoke()
+		assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
+		f.Stop()
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 1}, f.statuses(t))
+		assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
+		assert.Equal(t, map[tenant.Status]int{tenant.Quarantined: 1}, f.statuses(t))
+	})
+}
+
+// What keeps a question from being answered says nothing about the token.
+func TestAnOutageIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, bots := started(t, 1, tenant.ManagerConfig{})
+		end := f.refuse()
+		assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
+		end()
+		end = f.srv.Fail(bottest.Fault{Do: bottest.HTML502()})
+		time.Sleep(10 * time.Minute)
+		end()
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 1}, f.statuses(t))
+		time.Sleep(2 * time.Minute)
+		require.NoError(t, f.getMe("shop-0"))
+		_ = bots
+	})
+}
