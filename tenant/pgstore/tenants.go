@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
@@ -200,8 +201,8 @@ func (s *Tenants) Put(ctx context.Context, r tenant.Record, log ...tenant.Entry)
 	var found bool
 	var botID, version *int64
 	var health *string
-	err = s.db.change(ctx, func() error {
-		return s.db.pool.QueryRow(ctx, sql, append(entries(log), row...)...).Scan(&found, &botID, &health, &version)
+	err = s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, sql, append(entries(log), row...)...).Scan(&found, &botID, &health, &version)
 	})
 	switch {
 	case err != nil:
@@ -267,8 +268,8 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 	}
 	var found bool
 	var botID *int64
-	err := s.db.change(ctx, func() error {
-		return s.db.pool.QueryRow(ctx, s.remove, append(entries(log), id, version)...).Scan(&found, &botID)
+	err := s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, s.remove, append(entries(log), id, version)...).Scan(&found, &botID)
 	})
 	if err != nil {
 		return failure(ctx, op, id, err)
@@ -293,8 +294,8 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 	if len(ids) == 0 && ctx.Err() == nil {
 		return nil
 	}
-	err := s.db.read(ctx, func() error { // it may be done twice
-		_, err := s.db.pool.Exec(ctx, s.setHealth, ids, values)
+	err := s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, s.setHealth, ids, values)
 		return err
 	})
 	return failure(ctx, "set health", "", err)
