@@ -1,6 +1,8 @@
 package pgstore_test
 
 import (
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tgfleet/tgfleet/tenant"
@@ -23,4 +25,32 @@ func BenchmarkReceive(b *testing.B) {
 	b.Run("tgfleet-postgres", func(b *testing.B) {
 		hookbench.Receive(b, openInbox(b, url, newSchema(b, url), keys(b), inboxtest.Config{}))
 	})
+}
+
+// BenchmarkChangesAtOnce is many who change a tenant each, with an entry of the
+// log. That entries are visible in order costs the difference to "any order".
+func BenchmarkChangesAtOnce(b *testing.B) {
+	url := address(b)
+	for _, order := range []string{"in order", "any order"} {
+		b.Run(order, func(b *testing.B) {
+			schema := newSchema(b, url)
+			s := open(b, withParam(url, "pool_max_conns=16"), schema, keys(b)).Tenants()
+			if order == "any order" {
+				execute(b, url, "DROP TRIGGER log_in_order ON "+schema+".log")
+			}
+			var next atomic.Int64
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				n := next.Add(1)
+				r := storetest.Record(b, strconv.FormatInt(n, 10), n)
+				for pb.Next() {
+					var err error
+					if r, err = s.Put(b.Context(), r, tenant.Entry{Action: "test"}); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
 }

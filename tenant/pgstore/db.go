@@ -38,6 +38,7 @@ type DB struct {
 	own  bool
 	idle time.Duration // idleLimit, but for tests
 
+	watches *watches
 	flushes *flushes
 	tenants *Tenants
 	health  *Health
@@ -109,7 +110,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 	if bad = append(bad, badInbox...); len(bad) > 0 {
 		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
 	}
-	db := &DB{cfg: cfg, pool: pool, idle: idleLimit}
+	db := &DB{cfg: cfg, pool: pool, idle: idleLimit, watches: newWatches()}
 	if err := db.migrate(ctx); err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
@@ -136,9 +137,11 @@ func (db *DB) Leases() *Leases { return db.leases }
 // Ownership returns the store of proofs that bots are their tenants'.
 func (db *DB) Ownership() *Ownership { return db.owners }
 
-// Close ends what the inbox has going, and closes the pool that [Open] made;
-// what is under way ends first. The pool that was given to [New] stays open.
+// Close ends those who watch, and waits for them; ends what the inbox has going;
+// and closes the pool that [Open] made. What is under way ends first. The pool
+// that was given to [New] stays open.
 func (db *DB) Close() error {
+	db.watches.close()
 	db.inbox.close()
 	if db.own {
 		db.pool.Close()

@@ -434,27 +434,6 @@ func TestARowOfAnotherTenantDoesNotOpen(t *testing.T) {
 	assert.ErrorIs(t, r.TokenErr, seal.ErrAltered)
 }
 
-func TestTwoWhoStoreHealthDoNotDeadlock(t *testing.T) {
-	url := address(t)
-	s := open(t, url, newSchema(t, url), keys(t)).Tenants()
-	all := []map[string]string{{}, {}}
-	for i := range 50 {
-		id := fmt.Sprint("t", i)
-		_, err := s.Put(t.Context(), storetest.Record(t, id, int64(i+1)))
-		require.NoError(t, err)
-		all[0][id], all[1][id] = "up", "down"
-	}
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			for range 50 {
-				assert.NoError(t, s.SetHealth(t.Context(), all[i%2]))
-			}
-		})
-	}
-	wg.Wait()
-}
-
 // Poolers in transaction mode want pgx without prepared statements.
 func TestStoreWithoutPreparedStatements(t *testing.T) {
 	url := address(t)
