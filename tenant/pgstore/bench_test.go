@@ -4,8 +4,11 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"github.com/tgfleet/tgfleet/tenant/inbox/inboxtest"
 	"github.com/tgfleet/tgfleet/tenant/internal/hookbench"
 	"github.com/tgfleet/tgfleet/tenant/seal"
@@ -51,6 +54,54 @@ func BenchmarkChangesAtOnce(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkInboxBacklog is one worker that leases and settles while as many wait:
+// what it costs must not hang on that.
+func BenchmarkInboxBacklog(b *testing.B) {
+	url := address(b)
+	for _, waiting := range []int{1_000, 10_000, 100_000} {
+		b.Run(strconv.Itoa(waiting), func(b *testing.B) {
+			in := openInbox(b, url, newSchema(b, url), keys(b), inboxtest.Config{})
+			const tenants, chats, batch = 20, 1000, 1000
+			id := int64(0)
+			put := func(n int) {
+				updates := make([]inbox.Update, n)
+				for i := range updates {
+					id++
+					chat := int(id) % chats
+					updates[i] = message(strconv.Itoa(chat%tenants), strconv.Itoa(chat), id)
+				}
+				_, err := in.Put(b.Context(), updates)
+				require.NoError(b, err)
+			}
+			for range waiting / batch {
+				put(batch)
+			}
+			var lease, settle time.Duration
+			const work = 32
+			for b.Loop() {
+				begin := time.Now()
+				leases, err := in.Lease(b.Context(), inbox.Want{Limit: work, TTL: time.Minute})
+				lease += time.Since(begin)
+				require.NoError(b, err)
+				require.Len(b, leases, work)
+				done := make([]inbox.Settlement, len(leases))
+				for i, l := range leases {
+					done[i] = inbox.Settlement{Lease: l, Verdict: inbox.Done}
+				}
+				begin = time.Now()
+				_, err = in.Settle(b.Context(), done)
+				settle += time.Since(begin)
+				require.NoError(b, err)
+				b.StopTimer()
+				put(work)
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(lease.Microseconds())/float64(b.N), "µs/lease")
+			b.ReportMetric(float64(settle.Microseconds())/float64(b.N), "µs/settle")
 		})
 	}
 }
