@@ -26,10 +26,14 @@ func deliveryOf(t *testing.T, err error) errors.Delivery {
 	return e.Delivery
 }
 
-// slowly keeps all changes of tenants waiting until the test ends it.
-func slowly(t *testing.T, url, schema string) (end func()) {
-	tx := begin(t, url, "LOCK TABLE "+schema+".tenants")
-	return func() { require.NoError(t, tx.Rollback(t.Context())) }
+// lateContext is one whose end is that of its time.
+type lateContext struct{ context.Context }
+
+func (c lateContext) Err() error {
+	if c.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 func TestAChangeWhoseContextEndsMayHaveBeenMade(t *testing.T) {
@@ -49,25 +53,22 @@ func TestAChangeWhoseContextEndsMayHaveBeenMade(t *testing.T) {
 		"SetHealth": func(ctx context.Context) error { return s.SetHealth(ctx, map[string]string{"a": "up"}) },
 	}
 	for name, change := range changes {
-		end := slowly(t, url, schema)
-		for kind, make := range map[errors.Kind]func() (context.Context, context.CancelFunc){
-			errors.Canceled: func() (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancel(t.Context())
-				time.AfterFunc(100*time.Millisecond, cancel)
-				return ctx, cancel
-			},
-			errors.Timeout: func() (context.Context, context.CancelFunc) {
-				return context.WithTimeout(t.Context(), 100*time.Millisecond)
-			},
-		} {
-			ctx, cancel := make()
-			err := change(ctx)
-			cancel()
+		for _, kind := range []errors.Kind{errors.Canceled, errors.Timeout} {
+			ctx, end := context.WithCancel(t.Context())
+			if kind == errors.Timeout {
+				ctx = lateContext{ctx}
+			}
+			other := begin(t, url, "LOCK TABLE "+schema+".tenants")
+			done := make(chan error, 1)
+			go func() { done <- change(ctx) }()
+			require.True(t, waitBlocked(t, url, other, done))
+			end()
+			err := <-done
 			assert.ErrorIs(t, err, kind, name)
 			assert.Equal(t, errors.MaybeDelivered, deliveryOf(t, err), name)
 			assert.False(t, errors.SafeToRepeat(err), name)
+			require.NoError(t, other.Rollback(t.Context()))
 		}
-		end()
 	}
 
 	// Without a server that has seen it, it was certainly not made.
@@ -78,13 +79,13 @@ func TestAChangeWhoseContextEndsMayHaveBeenMade(t *testing.T) {
 		assert.ErrorIs(t, err, errors.Canceled)
 		assert.True(t, errors.SafeToRepeat(err), name)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	other := begin(t, url, "LOCK TABLE "+schema+".tenants")
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	end := slowly(t, url, schema)
-	defer end()
 	_, err = s.Get(ctx, "a")
 	assert.ErrorIs(t, err, errors.Timeout)
 	assert.True(t, errors.SafeToRepeat(err), "a read changes nothing")
+	require.NoError(t, other.Rollback(t.Context()))
 }
 
 // The server goes on with what nobody waits for any more: what was called unsure
@@ -153,8 +154,9 @@ func TestAChangeThatTheServerRefusesWasNotMade(t *testing.T) {
 	s := open(t, withParam(url, "lock_timeout=50"), schema, keys(t)).Tenants()
 	r, err := s.Put(t.Context(), storetest.Record(t, "a", 1))
 	require.NoError(t, err)
-	defer slowly(t, url, schema)()
+	other := begin(t, url, "LOCK TABLE "+schema+".tenants")
 	_, err = s.Put(t.Context(), r)
+	require.NoError(t, other.Rollback(t.Context()))
 	assert.ErrorIs(t, err, errors.StoreUnavailable)
 	assert.Equal(t, errors.NotDelivered, deliveryOf(t, err))
 }

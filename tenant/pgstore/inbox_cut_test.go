@@ -57,7 +57,7 @@ func (c cutInbox) eachCut(t *testing.T, prepare func(), op func() error, check f
 		length := whole(answers) // connected and prepared
 		require.Positive(t, length)
 		made, failed := 0, 0
-		for at := int64(0); at < length; at += 1 + length/40 {
+		for at := int64(0); at < length; at += 1 + length/25 {
 			whole(answers)
 			prepare()
 			c.cutAfter(at, answers)
