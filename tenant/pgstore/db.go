@@ -60,7 +60,7 @@ func Open(ctx context.Context, connection string, cfg Config) (*DB, error) {
 	const op = "open database"
 	poolConfig, err := pgxpool.ParseConfig(connection)
 	if err != nil {
-		return nil, failure(ctx, op, "", err) // pgx leaves the password out
+		return nil, sqlstore.Fail(op, "", errors.Internal, errors.New(parseProblem(err)))
 	}
 	poolConfig.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: lateness}
@@ -76,6 +76,19 @@ func Open(ctx context.Context, connection string, cfg Config) (*DB, error) {
 	}
 	db.own = true
 	return db, nil
+}
+
+// problemText is what pgx says of a connection string in words of its own.
+var problemText = regexp.MustCompile("`: ([a-zA-Z_/ ]+)(?: \\(.*)?$")
+
+// parseProblem says what is wrong with a connection string, and nothing of what
+// is in it: pgx finds most passwords, but not all.
+func parseProblem(err error) string {
+	text := "connection string is not understood"
+	if m := problemText.FindStringSubmatch(err.Error()); m != nil {
+		text += ": " + m[1]
+	}
+	return text
 }
 
 // schemaName needs no quoting, and leaves room in the 63 bytes of an identifier
