@@ -10,7 +10,7 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
 
-// Dead implements [inbox.Inbox].
+// Dead implements [inbox.Inbox]. A page ends after 8 MiB, too.
 func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) (page []inbox.DeadLetter, err error) {
 	if filter.Limit <= 0 {
 		filter.Limit = inbox.DefaultDeadLimit
@@ -20,7 +20,7 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) (page []inbo
 	}
 	err = in.db.read(ctx, func() error {
 		page = nil
-		rows, err := in.db.pool.Query(ctx, in.sql.dead, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit)
+		rows, err := in.db.pool.Query(ctx, in.sql.dead, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit, int64(pageBytes))
 		if err != nil {
 			return err
 		}

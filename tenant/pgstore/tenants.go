@@ -44,8 +44,8 @@ const (
 
 // Pages are bounded also where the caller's limit would let them fill the memory.
 const (
-	// pageBytes is how large the texts of a page of records are that is not
-	// continued.
+	// pageBytes is how large the texts of a page of records or of dead letters
+	// are that is not continued.
 	pageBytes = 8 << 20
 	// logPage is how many entries, of at most 1.7 KB, are a page.
 	logPage = 4096
