@@ -13,6 +13,8 @@ import "context"
 // exception that no store on a network can avoid: where ctx ended or the
 // connection broke while a change was being committed ([errors.Canceled],
 // [errors.Timeout], [errors.StoreUnavailable]), it may have been made, in whole.
+// Where that is possible the error's Delivery is [errors.MaybeDelivered], so that
+// [errors.SafeToRepeat] is false.
 //
 // An id that no record can have is nobody's, and not an error of its own.
 //
@@ -36,14 +38,14 @@ type Store interface {
 	ByBot(ctx context.Context, botID int64) (Record, error)
 
 	// List returns records by ascending id (compared byte by byte), at most
-	// filter.Limit of them, beginning after filter.After. An empty result is
-	// the end and no error.
+	// filter.Limit of them and fewer where the page would be very large,
+	// beginning after filter.After. An empty result is the end and no error.
 	List(ctx context.Context, filter Filter) ([]Record, error)
 
 	// Put stores a record and returns it with its new version. With Version 0
 	// it creates: [errors.Exists] where the id is taken. What is created where a
-	// record was removed begins above the versions in the log of its tenant, so
-	// that whoever still has the old record changes nothing. Otherwise it replaces
+	// record was removed begins above the versions which that one had, so that
+	// whoever still has it changes nothing. Otherwise it replaces
 	// the record of that version: [errors.Stale] where the stored version is
 	// another, [errors.NotFound] where there is no record. A bot that belongs
 	// to another tenant is [errors.TokenTaken], which the store itself
@@ -56,9 +58,7 @@ type Store interface {
 	Put(ctx context.Context, r Record, log ...Entry) (Record, error)
 
 	// Delete removes the record of that version, with the errors of Put, and
-	// logs entries in the same transaction. The log of the tenant stays, and
-	// says which versions were used; who removes without an entry may see them
-	// used again.
+	// logs entries in the same transaction. The log of the tenant stays.
 	Delete(ctx context.Context, id string, version int64, log ...Entry) error
 
 	// SetHealth stores how tenants are, by id, in the words of whoever finds
@@ -66,8 +66,10 @@ type Store interface {
 	// versions stay, nobody who watches hears of it.
 	SetHealth(ctx context.Context, health map[string]string) error
 
-	// Log returns entries by ascending Seq, at most filter.Limit of them,
-	// beginning after filter.After. An empty result is the end and no error.
+	// Log returns entries by ascending Seq, at most filter.Limit of them and
+	// fewer where the page would be very large, beginning after filter.After. An
+	// empty result is the end and no error. No entry appears before one that has
+	// been read: who goes on after the last one misses none.
 	Log(ctx context.Context, filter LogFilter) ([]Entry, error)
 
 	// Watch calls f for every change of a record, made by this process or

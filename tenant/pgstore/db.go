@@ -38,6 +38,7 @@ type DB struct {
 	own  bool
 	idle time.Duration // idleLimit, but for tests
 
+	watches *watches
 	flushes *flushes
 	tenants *Tenants
 	health  *Health
@@ -59,7 +60,7 @@ func Open(ctx context.Context, connection string, cfg Config) (*DB, error) {
 	const op = "open database"
 	poolConfig, err := pgxpool.ParseConfig(connection)
 	if err != nil {
-		return nil, failure(ctx, op, "", err) // pgx leaves the password out
+		return nil, sqlstore.Fail(op, "", errors.Internal, errors.New(parseProblem(err)))
 	}
 	poolConfig.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: lateness}
@@ -75,6 +76,19 @@ func Open(ctx context.Context, connection string, cfg Config) (*DB, error) {
 	}
 	db.own = true
 	return db, nil
+}
+
+// problemText is what pgx says of a connection string in words of its own.
+var problemText = regexp.MustCompile("`: ([a-zA-Z_/ ]+)(?: \\(.*)?$")
+
+// parseProblem says what is wrong with a connection string, and nothing of what
+// is in it: pgx finds most passwords, but not all.
+func parseProblem(err error) string {
+	text := "connection string is not understood"
+	if m := problemText.FindStringSubmatch(err.Error()); m != nil {
+		text += ": " + m[1]
+	}
+	return text
 }
 
 // schemaName needs no quoting, and leaves room in the 63 bytes of an identifier
@@ -109,7 +123,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 	if bad = append(bad, badInbox...); len(bad) > 0 {
 		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
 	}
-	db := &DB{cfg: cfg, pool: pool, idle: idleLimit}
+	db := &DB{cfg: cfg, pool: pool, idle: idleLimit, watches: newWatches()}
 	if err := db.migrate(ctx); err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
@@ -136,9 +150,11 @@ func (db *DB) Leases() *Leases { return db.leases }
 // Ownership returns the store of proofs that bots are their tenants'.
 func (db *DB) Ownership() *Ownership { return db.owners }
 
-// Close ends what the inbox has going, and closes the pool that [Open] made;
-// what is under way ends first. The pool that was given to [New] stays open.
+// Close ends those who watch, and waits for them; ends what the inbox has going;
+// and closes the pool that [Open] made. What is under way ends first. The pool
+// that was given to [New] stays open.
 func (db *DB) Close() error {
+	db.watches.close()
 	db.inbox.close()
 	if db.own {
 		db.pool.Close()

@@ -35,11 +35,23 @@
 // one connection of the pool for itself, which must be one to the server or a
 // pooler in session mode: PgBouncer's transaction mode has no LISTEN.
 //
+// # The log of changes
+//
+// Entries become visible in the order of their Seq. For that who adds some waits
+// for those before to commit; commits that notify do so all the same. It grows
+// until somebody prunes it, say once an hour:
+//
+//	for {
+//		n, err := db.Tenants().PruneLog(ctx, time.Now().AddDate(-1, 0, 0), 1000)
+//		if err != nil || n < 1000 {
+//			break
+//		}
+//	}
+//
 // # What it does not do
 //
 // It does not repeat a change of a tenant whose connection broke: that may have
-// been made. Reads are repeated, and so are flushes of health and usage, which
-// count once. It does not prune the log of changes: DELETE FROM tgfleet.log
-// WHERE time < ... does. Usage is pruned by its recorder. Entries of changes that were made at the
-// same moment may become visible in another order than that of their Seq.
+// been made, and the error's Delivery says so. Reads are repeated, and so are
+// flushes of health and usage, which count once. It does not prune the log by
+// itself. Usage is pruned by its recorder.
 package pgstore

@@ -11,12 +11,27 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
 
-// failure gives an error its kind. PostgreSQL's messages name tables and
-// constraints; the values are in the detail, which pgx's text leaves out.
+// failure gives an error its kind, and says of a change whether it may have been
+// made. PostgreSQL's messages name tables and constraints; the values are in the
+// detail, which pgx's text leaves out.
 func failure(ctx context.Context, op, id string, err error) error {
-	switch e, ok := errors.AsType[*pgconn.PgError](err); {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	failed := withKind(ctx, op, id, err)
+	if _, unsure := errors.AsType[*unsureError](err); !unsure {
+		return failed
+	}
+	if e, ok := errors.AsType[*errors.Error](failed); ok {
+		maybe := *e
+		maybe.Delivery = errors.MaybeDelivered
+		return &maybe
+	}
+	return failed
+}
+
+func withKind(ctx context.Context, op, id string, err error) error {
+	switch e, ok := errors.AsType[*pgconn.PgError](err); {
 	case errors.Is(err, pgx.ErrNoRows):
 		return sqlstore.Fail(op, id, errors.NotFound, nil)
 	case ctx.Err() != nil:
@@ -70,12 +85,12 @@ func kindOf(e *pgconn.PgError) errors.Kind {
 	return errors.Internal
 }
 
-// readTries bounds how often a read is tried. After a restart of the server
-// several connections of the pool may be dead.
+// readTries bounds how often is tried what a broken connection kept from being
+// done. After a restart of the server several connections of the pool may be
+// dead.
 const readTries = 4
 
-// read repeats a read whose connection broke, on another one; or a change that
-// may be made twice.
+// read repeats a read whose connection broke, on another one.
 func (db *DB) read(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
@@ -87,42 +102,4 @@ func (db *DB) read(ctx context.Context, f func() error) error {
 			return err
 		}
 	}
-}
-
-// rollbackTries bounds how often is tried again what the server rolled back.
-const rollbackTries = 20
-
-// rolledBack reports a serialization failure or a deadlock. The former only
-// comes where the pool's sessions have another isolation level than READ
-// COMMITTED by default.
-func rolledBack(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "40001" || e.Code == "40P01")
-}
-
-// change makes a change, and repeats it where it certainly never left or was
-// rolled back.
-func (db *DB) change(ctx context.Context, f func() error) error {
-	for try := 1; ; try++ {
-		err := f()
-		switch {
-		case err == nil || ctx.Err() != nil:
-			return err
-		case rolledBack(err) && try < rollbackTries:
-		case try >= readTries || !pgconn.SafeToRetry(err):
-			return err
-		}
-	}
-}
-
-// shutdown reports that the server ended the connection.
-func shutdown(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case !ok:
-		return false
-	case e.Code == "57P01", e.Code == "57P02", e.Code == "57P03", e.Code == "25P03":
-		return true
-	}
-	return false
 }

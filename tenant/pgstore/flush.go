@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 )
@@ -32,8 +33,8 @@ func newFlushes(db *DB) *flushes {
 // before. That makes it safe to repeat, also where it is not known what became
 // of it.
 func (s *flushes) apply(ctx context.Context, f health.Flush, add func(tx pgx.Tx) error) error {
-	return s.db.read(ctx, func() error {
-		return s.db.transact(ctx, func(tx pgx.Tx) error {
+	return s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
+		return s.db.transact(ctx, conn, func(tx pgx.Tx) error {
 			tag, err := tx.Exec(ctx, s.begin, f.Writer, int64(f.Seq))
 			if err != nil || tag.RowsAffected() == 0 {
 				return err
@@ -74,24 +75,17 @@ const transactTries = 100
 // Who makes a row waits for whoever is making, updating or removing it, but not
 // for who has it locked. So each waits only for such as are further in the list,
 // or further by key: 1 for any, 2 for 2 and 3, and 3 for nobody.
-func (db *DB) transact(ctx context.Context, f func(tx pgx.Tx) error) error {
+func (db *DB) transact(ctx context.Context, conn *pgxpool.Conn, f func(tx pgx.Tx) error) error {
 	options := pgx.TxOptions{BeginQuery: fmt.Sprintf(
 		// Read committed, whatever the database's default is: who has waited for
 		// a row reads what was written meanwhile.
 		"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = %d", db.idle.Milliseconds())}
 	for try := 1; ; try++ {
-		err := pgx.BeginTxFunc(ctx, db.pool, options, f)
-		if err == nil || try == transactTries || ctx.Err() != nil || !errors.Is(err, errContended) && !deadlock(err) {
+		err := pgx.BeginTxFunc(ctx, conn, options, f)
+		if err == nil || try == transactTries || ctx.Err() != nil || !errors.Is(err, errContended) && !rolledBack(err) {
 			return err
 		}
 	}
-}
-
-// deadlock reports that the server has chosen this transaction to end for
-// another's sake, which may be one of an operator's.
-func deadlock(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "40P01" || e.Code == "40001") // deadlock_detected, serialization_failure
 }
 
 // readLocked calls f for each row that a query returns: its number, from 0, and

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
@@ -105,8 +106,8 @@ func (s *Health) Load(ctx context.Context, after string, limit int) (page []heal
 
 // Delete implements [health.Store].
 func (s *Health) Delete(ctx context.Context, tenant string) error {
-	err := s.db.read(ctx, func() error { // it may be done twice
-		_, err := s.db.pool.Exec(ctx, s.remove, []byte(tenant))
+	err := s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, s.remove, []byte(tenant))
 		return err
 	})
 	return failure(ctx, "delete health snapshot", tenant, err)

@@ -90,7 +90,13 @@ func (in *Inbox) Put(ctx context.Context, batch []inbox.Update) ([]inbox.Outcome
 	if len(p.Tenants) == 0 && ctx.Err() == nil {
 		return p.Outcomes, nil
 	}
-	if err := in.queue.Do(ctx, p); err != nil {
+	err := ctx.Err()
+	if err == nil {
+		if err = in.queue.Do(ctx, p); err != nil && err == ctx.Err() {
+			err = &unsureError{err} // others may be about to store it
+		}
+	}
+	if err != nil {
 		return nil, failure(ctx, "put updates", "", err)
 	}
 	return p.Outcomes, nil
@@ -127,7 +133,7 @@ func (in *Inbox) putAll(plans []*sqlinbox.Plan) error {
 // what has expired, once.
 func (in *Inbox) put(ctx context.Context, p *sqlinbox.Plan, final bool) error {
 	var expirable bool
-	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) (err error) {
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) (err error) {
 		expirable, err = in.tryPut(ctx, conn, p, final)
 		if err != nil {
 			p.Undo(in.room)

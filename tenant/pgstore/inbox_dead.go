@@ -10,7 +10,7 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
 
-// Dead implements [inbox.Inbox].
+// Dead implements [inbox.Inbox]. A page ends after 8 MiB, too.
 func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) (page []inbox.DeadLetter, err error) {
 	if filter.Limit <= 0 {
 		filter.Limit = inbox.DefaultDeadLimit
@@ -20,7 +20,7 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) (page []inbo
 	}
 	err = in.db.read(ctx, func() error {
 		page = nil
-		rows, err := in.db.pool.Query(ctx, in.sql.dead, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit)
+		rows, err := in.db.pool.Query(ctx, in.sql.dead, filter.After.Tenant, filter.After.ID, filter.Tenant, filter.Limit, int64(pageBytes))
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (in *Inbox) Replay(ctx context.Context, refs []inbox.Ref) (n int, err error
 	if len(ids) == 0 && ctx.Err() == nil {
 		return 0, nil
 	}
-	err = in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+	err = in.db.change(ctx, func(conn *pgxpool.Conn) error {
 		return conn.QueryRow(ctx, in.sql.replay, tenants, ids).Scan(&n)
 	})
 	if err != nil {
@@ -80,8 +80,8 @@ func (in *Inbox) Drop(ctx context.Context, refs []inbox.Ref) (int, error) {
 		return 0, nil
 	}
 	var n int64
-	err := in.db.change(ctx, func() error {
-		tag, err := in.db.pool.Exec(ctx, in.sql.drop, tenants, ids)
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) error {
+		tag, err := conn.Exec(ctx, in.sql.drop, tenants, ids)
 		n = tag.RowsAffected()
 		return err
 	})
@@ -117,7 +117,7 @@ func (in *Inbox) Forget(ctx context.Context, tenant string) error {
 	if !sqlstore.Storable(tenant) {
 		return nil
 	}
-	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) error {
 		b := &pgx.Batch{}
 		in.db.begin(b)
 		b.Queue(lockTenants, []int64{in.lockOf(tenant)})

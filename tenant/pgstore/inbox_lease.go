@@ -48,7 +48,7 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 		}
 	}
 	var leases []inbox.Lease
-	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) error {
 		leases = nil
 		b := &pgx.Batch{}
 		in.db.begin(b)
@@ -107,7 +107,7 @@ func (in *Inbox) Extend(ctx context.Context, leases []inbox.Lease, ttl time.Dura
 		k.add(&leases[i])
 	}
 	var tokens map[int64]bool
-	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error { // and again after a deadlock
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) error { // and again after a deadlock
 		rows, err := conn.Query(ctx, in.sql.extend, k.args(ttl.Microseconds())...)
 		if err != nil {
 			return err
@@ -142,7 +142,7 @@ func (in *Inbox) Settle(ctx context.Context, settlements []inbox.Settlement) ([]
 	}
 	s := sortSettlements(settlements)
 	var tokens map[int64]bool
-	err := in.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) error {
 		b := &pgx.Batch{}
 		in.db.begin(b)
 		b.Queue(in.sql.lockLeased, s.all.args()...).Query(func(rows pgx.Rows) (err error) {

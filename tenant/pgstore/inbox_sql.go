@@ -104,8 +104,12 @@ func newInboxSQL(db *DB) inboxSQL {
 			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[])
 				AS s(tenant, chat, id, token, after, back) WHERE ` + matches,
 
-		dead: `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM {schema}.inbox_dead
-			WHERE (tenant, id) > ($1, $2) AND ($3 = '' OR tenant = $3) ORDER BY tenant, id LIMIT $4`,
+		// The length of a raw is known without reading it.
+		dead: `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM (
+				SELECT d.*, sum(octet_length(raw)) OVER (ORDER BY tenant, id) - octet_length(raw) AS before FROM (
+					SELECT * FROM {schema}.inbox_dead WHERE (tenant, id) > ($1, $2) AND ($3 = '' OR tenant = $3)
+					ORDER BY tenant, id LIMIT $4) AS d) AS d
+			WHERE before < $5 ORDER BY tenant, id`,
 		replay: `WITH risen AS (
 				DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
 				WHERE d.tenant = r.tenant AND d.id = r.id

@@ -160,3 +160,35 @@ func TestTheSameUpdatesFromTwoProcessesAreStoredOnce(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, rounds*many, d.Waiting)
 }
+
+func TestPagesOfDeadLettersAreBoundedInBytes(t *testing.T) {
+	url := address(t)
+	in := openInbox(t, url, newSchema(t, url), keys(t), inboxtest.Config{})
+	const n = 10
+	for id := range int64(n) {
+		u := message("a", fmt.Sprint(id), id+1)
+		u.Raw = []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+		_, err := in.Put(t.Context(), []inbox.Update{u})
+		require.NoError(t, err)
+	}
+	leases, err := in.Lease(t.Context(), inbox.Want{Limit: n, TTL: time.Hour})
+	require.NoError(t, err)
+	var buried []inbox.Settlement
+	for _, l := range leases {
+		buried = append(buried, inbox.Settlement{Lease: l, Verdict: inbox.Bury})
+	}
+	_, err = in.Settle(t.Context(), buried)
+	require.NoError(t, err)
+	var pages []int
+	var f inbox.DeadFilter
+	for {
+		page, err := in.Dead(t.Context(), f)
+		require.NoError(t, err)
+		if len(page) == 0 {
+			break
+		}
+		pages = append(pages, len(page))
+		f.After = page[len(page)-1].Ref()
+	}
+	assert.Equal(t, []int{8, 2}, pages)
+}

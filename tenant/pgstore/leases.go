@@ -65,7 +65,7 @@ func (l *Leases) Acquire(ctx context.Context, owner string, tenants []string, tt
 	}
 	ids := inOrder(tenants)
 	owners := make(map[string]string, len(ids))
-	err := l.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+	err := l.db.change(ctx, func(conn *pgxpool.Conn) error {
 		clear(owners)
 		b := &pgx.Batch{}
 		l.db.begin(b)
@@ -100,7 +100,7 @@ func (l *Leases) Release(ctx context.Context, owner string, tenants []string) er
 	if err := storable(op, append([]string{owner}, tenants...)...); err != nil {
 		return err
 	}
-	err := l.db.pipeline(ctx, func(conn *pgxpool.Conn) error {
+	err := l.db.change(ctx, func(conn *pgxpool.Conn) error {
 		_, err := conn.Exec(ctx, l.release, inOrder(tenants), owner)
 		return err
 	})

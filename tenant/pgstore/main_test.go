@@ -85,6 +85,15 @@ func open(t testing.TB, url, schema string, keys *seal.Ring) *pgstore.DB {
 	return db
 }
 
+// newPool returns a pool of the caller's own.
+func newPool(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(context.Background(), withParam(url, "pool_max_conns=5"))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 func withParam(url, param string) string {
 	if strings.Contains(url, "?") {
 		return url + "&" + param
@@ -102,4 +111,47 @@ func through(t testing.TB, url string, p *proxy) string {
 		via += "&password=" + c.Password
 	}
 	return via
+}
+
+// connect returns a connection of a test's own.
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// begin begins a transaction and runs a statement in it.
+func begin(t *testing.T, url, sql string, args ...any) pgx.Tx {
+	t.Helper()
+	tx, err := connect(t, url).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+	return tx
+}
+
+// waitBlocked returns once a transaction keeps another waiting, and false where
+// done comes first.
+func waitBlocked(t *testing.T, url string, by pgx.Tx, done <-chan error) bool {
+	t.Helper()
+	pid := by.Conn().PgConn().PID()
+	conn := connect(t, url)
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; {
+		var blocked bool
+		err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid)))", pid).Scan(&blocked)
+		require.NoError(t, err)
+		if blocked {
+			return true
+		}
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			return false
+		default:
+		}
+	}
+	t.Fatal("nobody waits")
+	panic("unreachable")
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 	"github.com/tgfleet/tgfleet/tenant/ownership"
 )
@@ -63,8 +64,8 @@ func blob(b []byte) []byte {
 }
 
 func (o *Ownership) exec(ctx context.Context, sql string, args ...any) error {
-	return o.db.change(ctx, func() error {
-		_, err := o.db.pool.Exec(ctx, sql, args...)
+	return o.db.change(ctx, func(conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, sql, args...)
 		return err
 	})
 }
@@ -76,8 +77,8 @@ func (o *Ownership) Attempt(ctx context.Context, tenant string, user int64, max 
 	if !sqlstore.Storable(tenant) {
 		return ownership.Challenge{}, failure(ctx, op, "", pgx.ErrNoRows)
 	}
-	err := o.db.change(ctx, func() error {
-		return o.db.pool.QueryRow(ctx, o.attempt, tenant, user, max, now).Scan(&c.BotID, &c.Hash, &c.Attempts, &c.ExpiresAt)
+	err := o.db.change(ctx, func(conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, o.attempt, tenant, user, max, now).Scan(&c.BotID, &c.Hash, &c.Attempts, &c.ExpiresAt)
 	})
 	if err != nil {
 		return ownership.Challenge{}, failure(ctx, op, tenant, err)
@@ -92,8 +93,8 @@ func (o *Ownership) Redeem(ctx context.Context, c ownership.Challenge, p ownersh
 	if err := storable(op, c.Tenant, p.Tenant); err != nil {
 		return err
 	}
-	err := o.db.change(ctx, func() error {
-		tag, err := o.db.pool.Exec(ctx, o.redeem, append([]any{c.Tenant, c.User, blob(c.Hash)}, proofRow(p)...)...)
+	err := o.db.change(ctx, func(conn *pgxpool.Conn) error {
+		tag, err := conn.Exec(ctx, o.redeem, append([]any{c.Tenant, c.User, blob(c.Hash)}, proofRow(p)...)...)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = pgx.ErrNoRows
 		}

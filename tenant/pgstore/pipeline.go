@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 )
@@ -24,24 +23,12 @@ func (db *DB) begin(b *pgx.Batch) {
 // errRollback ends a transaction that is not an error's.
 var errRollback = errors.New("rolled back")
 
-// pipeline runs f with a connection, and again where it certainly has changed
-// nothing. f begins and ends a transaction itself, to save ways to the server.
-func (db *DB) pipeline(ctx context.Context, f func(*pgxpool.Conn) error) error {
-	for try := 1; ; try++ {
-		err := db.pipelineOnce(ctx, f)
-		if err == errRollback {
-			return nil
-		}
-		if err == nil || try == readTries || ctx.Err() != nil || !pgconn.SafeToRetry(err) && !deadlock(err) {
-			return err
-		}
-	}
-}
-
-func (db *DB) pipelineOnce(ctx context.Context, f func(*pgxpool.Conn) error) error {
+// with runs f with a connection. Where f leaves a transaction open, it is rolled
+// back.
+func (db *DB) with(ctx context.Context, f func(*pgxpool.Conn) error) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
-		return err
+		return &unsentError{err}
 	}
 	defer conn.Release() // closes it where it is still in a transaction
 	err = f(conn)

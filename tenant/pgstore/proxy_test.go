@@ -21,6 +21,7 @@ type proxy struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]bool
 	refuse  bool
+	last    bool  // refuse once a connection was cut
 	toCut   int64 // bytes to pass before the cut; < 0: no cut
 	answers bool  // count the server's bytes, not the client's
 	passed  int64
@@ -113,6 +114,7 @@ func (p *proxy) allow(n int, answers bool) (pass int, cut bool) {
 	}
 	pass = int(p.toCut)
 	p.toCut = -1
+	p.refuse, p.last = p.refuse || p.last, false
 	return pass, true
 }
 
@@ -121,6 +123,13 @@ func (p *proxy) cutAfter(n int64, answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.toCut, p.answers, p.passed = n, answers, 0
+}
+
+// refuseAfterCut lets no connection be made after the next cut.
+func (p *proxy) refuseAfterCut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = true
 }
 
 // freezeAfter lets the client's connection fall silent, without an end, before

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 	"github.com/tgfleet/tgfleet/tenant/seal"
@@ -51,8 +52,8 @@ func (db *DB) Replace(ctx context.Context, row seal.Row, sealed []byte) (bool, e
 		return false, sqlstore.Fail(op, row.Owner, errors.Internal, errors.New("purpose is not known"))
 	}
 	var n int64
-	err = db.change(ctx, func() error {
-		tag, err := db.pool.Exec(ctx, db.tenants.replace, sealed, key, row.Owner, row.Sealed)
+	err = db.change(ctx, func(conn *pgxpool.Conn) error {
+		tag, err := conn.Exec(ctx, db.tenants.replace, sealed, key, row.Owner, row.Sealed)
 		n = tag.RowsAffected()
 		return err
 	})

@@ -2,10 +2,12 @@ package pgstore
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
@@ -19,6 +21,7 @@ type Tenants struct {
 	get, getMany, byBot, list, log string
 	insert, update, remove         string
 	setHealth, sealed, replace     string
+	pruneLog                       string
 }
 
 var _ tenant.Store = (*Tenants)(nil)
@@ -39,6 +42,15 @@ const (
 	)`
 )
 
+// Pages are bounded also where the caller's limit would let them fill the memory.
+const (
+	// pageBytes is how large the texts of a page of records or of dead letters
+	// are that is not continued.
+	pageBytes = 8 << 20
+	// logPage is how many entries, of at most 1.7 KB, are a page.
+	logPage = 4096
+)
+
 func newTenants(db *DB) *Tenants {
 	from := "SELECT " + columns + " FROM {schema}.tenants "
 	s := &Tenants{
@@ -46,15 +58,18 @@ func newTenants(db *DB) *Tenants {
 		get:     from + "WHERE id = $1",
 		getMany: from + "WHERE id = ANY($1::text[])",
 		byBot:   from + "WHERE bot_id = $1",
-		list: from + `WHERE id > $1 AND ($2::text[] IS NULL OR status = ANY($2)) AND ($3::text[] IS NULL OR health = ANY($3))
-			ORDER BY id LIMIT $4`,
+		list:    "SELECT " + columns + " FROM {schema}.tenants_page($1, $2, $3, $4, $5) ORDER BY id",
 		log: `SELECT seq, time, tenant, bot_id, version, actor, action, detail FROM {schema}.log
 			WHERE seq > $1 AND ($2 = '' OR tenant = $2) ORDER BY seq LIMIT $3`,
+		pruneLog: `DELETE FROM {schema}.log WHERE seq IN (
+			SELECT seq FROM {schema}.log WHERE coalesce(time, '-infinity') < $1
+			ORDER BY coalesce(time, '-infinity') LIMIT $2 FOR UPDATE SKIP LOCKED)`,
+		// Where records were removed a trigger makes the version greater.
 		insert: `WITH changed AS (
 				INSERT INTO {schema}.tenants (id, bot_id, username, name, token, token_key, status, reason,
 					limits, metadata, version, created_at, updated_at)
 				VALUES ($5, $6, $7, $8, $9, $10, $11, $12, nullif($13::text, '')::jsonb, $14::text::jsonb,
-					$15::bigint + 1 + coalesce((SELECT max(version) FROM {schema}.log WHERE tenant = $5), 0), $16, $17)
+					$15::bigint + 1, $16, $17)
 				RETURNING id, bot_id, version, health
 			)` + addLog + ` SELECT true, bot_id, health, version FROM changed`,
 		update: `WITH changed AS (
@@ -79,7 +94,7 @@ func newTenants(db *DB) *Tenants {
 		sealed:  "SELECT id, token FROM {schema}.tenants WHERE id > $1 AND token_key <> $2 ORDER BY id LIMIT $3",
 		replace: "UPDATE {schema}.tenants SET token = $1, token_key = $2 WHERE id = $3 AND token = $4",
 	}
-	for _, sql := range []*string{&s.get, &s.getMany, &s.byBot, &s.list, &s.log, &s.insert, &s.update, &s.remove, &s.setHealth, &s.sealed, &s.replace} {
+	for _, sql := range []*string{&s.get, &s.getMany, &s.byBot, &s.list, &s.log, &s.insert, &s.update, &s.remove, &s.setHealth, &s.sealed, &s.replace, &s.pruneLog} {
 		*sql = db.name(*sql)
 	}
 	return s
@@ -139,7 +154,7 @@ func (s *Tenants) List(ctx context.Context, f tenant.Filter) ([]tenant.Record, e
 	if len(f.Health) > 0 {
 		health = f.Health
 	}
-	return s.many(ctx, "list tenants", s.list, f.After, status, health, f.Limit)
+	return s.many(ctx, "list tenants", s.list, f.After, status, health, min(f.Limit, math.MaxInt32), int64(pageBytes))
 }
 
 func (s *Tenants) many(ctx context.Context, op, sql string, args ...any) (all []tenant.Record, err error) {
@@ -200,8 +215,8 @@ func (s *Tenants) Put(ctx context.Context, r tenant.Record, log ...tenant.Entry)
 	var found bool
 	var botID, version *int64
 	var health *string
-	err = s.db.change(ctx, func() error {
-		return s.db.pool.QueryRow(ctx, sql, append(entries(log), row...)...).Scan(&found, &botID, &health, &version)
+	err = s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, sql, append(entries(log), row...)...).Scan(&found, &botID, &health, &version)
 	})
 	switch {
 	case err != nil:
@@ -267,8 +282,8 @@ func (s *Tenants) Delete(ctx context.Context, id string, version int64, log ...t
 	}
 	var found bool
 	var botID *int64
-	err := s.db.change(ctx, func() error {
-		return s.db.pool.QueryRow(ctx, s.remove, append(entries(log), id, version)...).Scan(&found, &botID)
+	err := s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, s.remove, append(entries(log), id, version)...).Scan(&found, &botID)
 	})
 	if err != nil {
 		return failure(ctx, op, id, err)
@@ -293,8 +308,8 @@ func (s *Tenants) SetHealth(ctx context.Context, health map[string]string) error
 	if len(ids) == 0 && ctx.Err() == nil {
 		return nil
 	}
-	err := s.db.read(ctx, func() error { // it may be done twice
-		_, err := s.db.pool.Exec(ctx, s.setHealth, ids, values)
+	err := s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, s.setHealth, ids, values)
 		return err
 	})
 	return failure(ctx, "set health", "", err)
@@ -310,7 +325,7 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.En
 	}
 	err = s.db.read(ctx, func() error {
 		page = nil
-		rows, err := s.db.pool.Query(ctx, s.log, f.After, f.Tenant, f.Limit)
+		rows, err := s.db.pool.Query(ctx, s.log, f.After, f.Tenant, min(f.Limit, logPage))
 		if err != nil {
 			return err
 		}
@@ -330,6 +345,23 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.En
 		return nil, failure(ctx, "read log", "", err)
 	}
 	return page, nil
+}
+
+// PruneLog removes the oldest entries of the log that are from before a time, at
+// most limit of them, and returns how many it removed. Entries without a time are
+// the oldest. It is for who calls it every now and then, again while it removes
+// as many as it may; of several at the same time none waits for another.
+func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
+	var n int64
+	err := s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		tag, err := conn.Exec(ctx, s.pruneLog, sqlstore.Bound(before), max(limit, 0))
+		n = tag.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, failure(ctx, "prune log", "", err)
+	}
+	return int(n), nil
 }
 
 // nullable is a time as stored: NULL for none.

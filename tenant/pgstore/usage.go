@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
@@ -144,8 +145,8 @@ func (s *Usage) Range(ctx context.Context, tenant string, from, to time.Time) (l
 // are left for the next time.
 func (s *Usage) Compact(ctx context.Context, before time.Time, limit int) (n int, err error) {
 	const op = "compact roll-ups"
-	err = s.db.change(ctx, func() error {
-		return s.db.transact(ctx, func(tx pgx.Tx) error {
+	err = s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		return s.db.transact(ctx, conn, func(tx pgx.Tx) error {
 			var keys rollupKeys
 			hours, err := s.takeHours(ctx, op, tx, &keys, before, limit)
 			if n = len(hours); err != nil || n == 0 {
@@ -195,8 +196,8 @@ func (s *Usage) takeHours(ctx context.Context, op string, tx pgx.Tx, keys *rollu
 // Prune implements [usage.Store].
 func (s *Usage) Prune(ctx context.Context, before time.Time, limit int) (int, error) {
 	var n int64
-	err := s.db.change(ctx, func() error {
-		tag, err := s.db.pool.Exec(ctx, s.prune, sqlstore.Bound(before), max(limit, 0))
+	err := s.db.change(ctx, func(conn *pgxpool.Conn) error {
+		tag, err := conn.Exec(ctx, s.prune, sqlstore.Bound(before), max(limit, 0))
 		n = tag.RowsAffected()
 		return err
 	})
@@ -208,8 +209,8 @@ func (s *Usage) Prune(ctx context.Context, before time.Time, limit int) (int, er
 
 // Delete implements [usage.Store]. What is added at the same time may stay.
 func (s *Usage) Delete(ctx context.Context, tenant string) error {
-	err := s.db.read(ctx, func() error { // it may be done twice
-		return s.db.transact(ctx, func(tx pgx.Tx) error {
+	err := s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
+		return s.db.transact(ctx, conn, func(tx pgx.Tx) error {
 			rows, err := tx.Query(ctx, s.lockAll, []byte(tenant))
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,13 +20,72 @@ const (
 	pingTime  = 10 * time.Second
 )
 
+// errWatchClosed ends those who watch.
+var errWatchClosed = errors.New("the database was closed")
+
+// watches are those who watch, until they are closed.
+type watches struct {
+	mu     sync.Mutex // guards closed, and Add of work against Wait
+	closed bool
+	work   sync.WaitGroup
+
+	ctx  context.Context // ended by close
+	stop context.CancelCauseFunc
+}
+
+func newWatches() *watches {
+	w := &watches{}
+	w.ctx, w.stop = context.WithCancelCause(context.Background())
+	return w
+}
+
+// begin returns a context that close ends, too, or false after close.
+func (w *watches) begin(ctx context.Context) (_ context.Context, end func(), ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil, nil, false
+	}
+	w.work.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	forget := context.AfterFunc(w.ctx, func() { cancel(errWatchClosed) })
+	return ctx, func() {
+		forget()
+		cancel(nil)
+		w.work.Done()
+	}, true
+}
+
+// close ends all watches and waits for them.
+func (w *watches) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.stop(errWatchClosed)
+	w.work.Wait()
+}
+
 // Watch implements [tenant.Store]. It takes a connection out of the pool for
-// as long as it lasts.
+// as long as it lasts. [DB.Close] ends it with an error of kind [errors.Closed];
+// f does not call that.
 func (s *Tenants) Watch(ctx context.Context, f func(tenant.Change)) error {
 	const op = "watch tenants"
+	ctx, end, ok := s.db.watches.begin(ctx)
+	if !ok {
+		return sqlstore.Fail(op, "", errors.Closed, errWatchClosed)
+	}
+	defer end()
+	err := s.watch(ctx, f)
+	if context.Cause(ctx) == errWatchClosed {
+		return sqlstore.Fail(op, "", errors.Closed, errWatchClosed)
+	}
+	return failure(ctx, op, "", err)
+}
+
+func (s *Tenants) watch(ctx context.Context, f func(tenant.Change)) error {
 	pooled, err := s.db.pool.Acquire(ctx)
 	if err != nil {
-		return failure(ctx, op, "", err)
+		return err
 	}
 	conn := pooled.Hijack() // with LISTEN on, it is not for anybody else
 	defer func() {
@@ -34,13 +94,13 @@ func (s *Tenants) Watch(ctx context.Context, f func(tenant.Change)) error {
 		_ = conn.Close(ctx)
 	}()
 	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{s.db.channel()}.Sanitize()); err != nil {
-		return failure(ctx, op, "", err)
+		return err
 	}
 	f(tenant.Change{})
 	for {
 		c, ok, err := s.db.next(ctx, conn)
 		if err != nil {
-			return failure(ctx, op, "", err)
+			return err
 		}
 		if ok {
 			f(c)

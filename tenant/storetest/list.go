@@ -11,39 +11,6 @@ import (
 )
 
 func (s suite) list(t *testing.T) {
-	t.Run("pages hold all, once, while others come and go", func(t *testing.T) {
-		store := s.Open(t, s.ring)
-		for i := range 250 {
-			put(t, store, Record(t, fmt.Sprintf("t%03d", i*2), int64(i+1)))
-		}
-		var seen []string
-		f := tenant.Filter{Limit: 40}
-		for page := 0; ; page++ {
-			records, err := store.List(t.Context(), f)
-			require.NoError(t, err)
-			if len(records) == 0 {
-				break
-			}
-			assert.LessOrEqual(t, len(records), 40)
-			for _, r := range records {
-				seen = append(seen, r.ID)
-			}
-			f.After = seen[len(seen)-1]
-			put(t, store, Record(t, fmt.Sprintf("t%03d", page*2+1), int64(1000+page))) // behind the page
-			first, err := store.Get(t.Context(), seen[0])
-			require.NoError(t, err)
-			require.NoError(t, store.Delete(t.Context(), first.ID, first.Version))
-			put(t, store, Record(t, seen[0], 1))
-		}
-		assert.Len(t, seen, 250)
-		assert.IsIncreasing(t, seen)
-		all, err := store.List(t.Context(), tenant.Filter{})
-		require.NoError(t, err)
-		assert.Len(t, all, tenant.DefaultLimit)
-		none, err := store.List(t.Context(), tenant.Filter{After: "zzz"})
-		require.NoError(t, err)
-		assert.Empty(t, none)
-	})
 	t.Run("ids are in the order of their bytes", func(t *testing.T) {
 		store := s.Open(t, s.ring)
 		want := []string{"a", "B", "Z", "z", "_", "-", "aa", "a b", "ä", "é", "я", "10", "9", "🎉", "\uffee", "A", "%", "'"}

@@ -55,6 +55,8 @@ func Run(t *testing.T, h Harness) {
 	t.Run("ids", s.ids)
 	t.Run("list", s.list)
 	t.Run("log", s.log)
+	t.Run("pages", s.pages)
+	t.Run("versions", s.versions)
 	t.Run("watch", s.watch)
 	t.Run("contexts", s.contexts)
 	t.Run("together", s.together)
