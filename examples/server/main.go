@@ -149,11 +149,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil && (o.db == "" || o.tokens != "") {
 		return err
 	}
-	cfg := session.Config{APIURL: o.api}
-	if !o.webhooks() { // a connection carries some 100 long polls
-		cfg.MaxConns, cfg.MaxConnsPerHost = 250, 200
-	}
-	f, err := newFleet(ctx, o, cfg, session.LimitConfig{}, log)
+	f, err := newFleet(ctx, o, session.Config{APIURL: o.api}, session.LimitConfig{}, log)
 	if err != nil {
 		return err
 	}
