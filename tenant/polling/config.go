@@ -47,8 +47,8 @@ type Config struct {
 	// sooner. Nil leaves it to Add, Remove and Sync.
 	Tenants   func(ctx context.Context) iter.Seq2[tenant.Record, error]
 	SyncEvery time.Duration
-	// MaxTenants bounds how many this process polls, so that others get some.
-	// 0 is no bound.
+	// MaxTenants bounds how many this process polls. What it leaves the other
+	// processes share. 0 is no bound.
 	MaxTenants int
 	// Starting bounds how many tenants are in their first getUpdates at one
 	// time. The others wait without a goroutine, a call or a lease. While

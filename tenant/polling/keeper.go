@@ -27,6 +27,7 @@ type keeper struct {
 	renewed  time.Time
 	pause    time.Time // nothing is acquired before
 	failures int       // of the leases in a row
+	balance
 }
 
 // keep runs until the supervisor was stopped and every lease given back.
@@ -39,8 +40,16 @@ func (s *Supervisor) keep(ctx context.Context) {
 	defer timer.Stop()
 	over := ctx.Done()
 	for {
+		if over != nil && ctx.Err() != nil {
+			over = nil
+			s.mu.Lock()
+			s.phase = stopping
+			s.mu.Unlock()
+			k.leave()
+		}
 		k.release()
 		k.renew()
+		k.beat()
 		if k.acquire() {
 			continue
 		}
@@ -53,10 +62,6 @@ func (s *Supervisor) keep(ctx context.Context) {
 		case <-s.kick:
 		case <-timer.C:
 		case <-over:
-			over = nil
-			s.mu.Lock()
-			s.phase = stopping
-			s.mu.Unlock()
 		}
 	}
 }
@@ -72,8 +77,15 @@ func (k *keeper) next() (wait time.Duration, finished bool) {
 		return 0, false
 	}
 	at := k.renewAt
+	if k.phase == running {
+		at = earlier(at, k.beatAt)
+	}
 	if k.phase == running && len(k.queue) > 0 && k.room() > 0 {
-		at = earlier(at, later(k.queue[0].next, k.pause))
+		due := k.queue[0].next
+		if k.free() <= 0 {
+			due = due.Add(k.late())
+		}
+		at = earlier(at, later(due, k.pause))
 	}
 	return max(time.Until(at), 0), false
 }
@@ -159,13 +171,15 @@ func (k *keeper) acquire() bool {
 			// It may have been taken; if it is wanted no more, it is given back.
 			k.settle(e, now, now, !e.wanted)
 		case holders[i] != k.cfg.Owner:
+			k.answered(e, holders[i])
 			e.change(Standby, now)
 			e.status.Holder, e.status.Reason = holders[i], "another process polls it"
 			k.settle(e, now, now.Add(spread(k.cfg.LeaseTTL)), false)
-		case !e.wanted || k.phase != running || k.room() <= 0:
+		case !e.wanted || k.phase != running || k.room() <= 0 || k.free() <= 0 && !e.beyond:
 			e.change(Waiting, now)
 			k.settle(e, now, now, true)
 		default:
+			k.answered(e, holders[i])
 			k.start(e, until, now)
 		}
 	}
@@ -188,9 +202,25 @@ func (k *keeper) candidates() []*entry {
 		return nil
 	}
 	var batch []*entry
+	add := func(e *entry, beyond bool) {
+		k.queue.remove(e)
+		e.busy, e.beyond = acquiring, beyond
+		batch = append(batch, e)
+	}
+	for _, e := range k.given {
+		if e.given && e.place >= 0 && !e.next.After(now) && room > 0 {
+			room--
+			add(e, true)
+		}
+	}
+	free := k.free()
 	for len(k.queue) > 0 && len(batch) < leaseBatch {
 		e := k.queue[0]
-		if e.next.After(now) {
+		due := e.next
+		if free <= 0 {
+			due = due.Add(k.late())
+		}
+		if due.After(now) {
 			break
 		}
 		if e.status.State != Standby {
@@ -198,10 +228,9 @@ func (k *keeper) candidates() []*entry {
 				break
 			}
 			room--
+			free--
 		}
-		k.queue.remove(e)
-		e.busy = acquiring
-		batch = append(batch, e)
+		add(e, due != e.next)
 	}
 	return batch
 }

@@ -25,4 +25,10 @@ type Leases interface {
 	// Release gives back those of the leases that owner has. The others are
 	// passed over.
 	Release(ctx context.Context, owner string, tenants []string) error
+
+	// Heartbeat says that owner is there until ttl from now, and would poll up
+	// to want tenants. It returns how many each owner would that is there,
+	// itself too. A ttl of 0 says that owner is there no more. Leases of tenants
+	// are another matter: they neither end nor go on by it.
+	Heartbeat(ctx context.Context, owner string, want int, ttl time.Duration) (wants map[string]int, err error)
 }

@@ -134,6 +134,10 @@ func (l *loop) over(ctx context.Context) ending {
 	case e.wanted:
 		e.change(Waiting, now)
 	}
+	next := now
+	if errors.Is(context.Cause(ctx), errGiven) {
+		next = now.Add(2 * l.cfg.LeaseTTL / beatsPerTTL)
+	}
 	l.mu.Unlock()
 	if lost {
 		l.log.WarnContext(ctx, "lease lost", slog.String("tenant", e.id))
@@ -141,7 +145,7 @@ func (l *loop) over(ctx context.Context) ending {
 		// Whoever has it now is left alone for as long as it may have it.
 		return ending{next: now.Add(spread(l.cfg.LeaseTTL))}
 	}
-	return ending{next: now, confirm: l.bot != nil}
+	return ending{next: next, confirm: l.bot != nil}
 }
 
 // round makes one call and puts what it brings.
@@ -281,7 +285,15 @@ func (l *loop) yields(v verdict) bool {
 	if l.fails.IsZero() {
 		l.fails = now
 	}
-	return l.cfg.YieldAfter > 0 && now.Sub(l.fails) >= l.cfg.YieldAfter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// Where nothing has come through since others were yielded, it is not waited
+	// for again.
+	if l.cfg.YieldAfter < 0 || now.Sub(l.fails) < l.cfg.YieldAfter && l.distrust.count == 0 {
+		return false
+	}
+	l.yielded(now)
+	return true
 }
 
 // surplus reports whether a tenant that may not start yet should go back and

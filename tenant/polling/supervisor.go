@@ -37,12 +37,16 @@ type Supervisor struct {
 	phase    phase
 	cancel   context.CancelFunc // ends the loops
 	entries  map[string]*entry
-	queue    queue     // entries that want a lease, the soonest first
-	releases []*entry  // entries whose lease is to be given back
-	loops    int       // goroutines that poll
-	starting int       // entries that are in their first call
-	allowed  int       // how many may be: fewer while they are held back
-	renewNow bool      // a lease may be lost
+	queue    queue    // entries that want a lease, the soonest first
+	releases []*entry // entries whose lease is to be given back
+	loops    int      // goroutines that poll
+	starting int      // entries that are in their first call
+	allowed  int      // how many may be: fewer while they are held back
+	renewNow bool     // a lease may be lost
+	share    int      // how many of the tenants are this process's to poll; -1 is no bound
+	sharers  int      // how many processes there are
+	counted  int      // how many entries there were when the share was known
+	distrust distrust
 	watched  time.Time // no lease that is watched ends before
 	stats    Stats
 }
@@ -77,7 +81,7 @@ func New(s *session.Session, records Records, in Inbox, cfg Config) (*Supervisor
 	p := &Supervisor{
 		session: s, records: records, inbox: in, cfg: cfg, log: cfg.Logger,
 		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), done: make(chan struct{}),
-		entries: make(map[string]*entry), allowed: cfg.Starting,
+		entries: make(map[string]*entry), allowed: cfg.Starting, share: -1,
 	}
 	p.hard, p.hardEnd = context.WithCancel(context.Background())
 	return p, nil
@@ -166,7 +170,7 @@ func (s *Supervisor) add(id string, now time.Time) *entry {
 	e := s.entries[id]
 	switch {
 	case e == nil:
-		e = &entry{id: id, wanted: true, place: -1, rank: rand.Uint32()}
+		e = &entry{id: id, wanted: true, place: -1, rank: rand.Uint32(), order: orderOf(id)}
 		e.status = Status{Tenant: id, Since: now}
 		s.entries[id] = e
 		s.queue.put(e, now)
