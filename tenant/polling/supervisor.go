@@ -49,6 +49,9 @@ type Supervisor struct {
 	distrust distrust
 	watched  time.Time // no lease that is watched ends before
 	stats    Stats
+
+	syncs   int             // how many calls of Sync are under way
+	touched map[string]bool // what was added or removed since the first of them began
 }
 
 // phase is where a supervisor is in its life.
@@ -159,10 +162,23 @@ func (s *Supervisor) Add(ids ...string) {
 	now := time.Now()
 	s.mu.Lock()
 	for _, id := range ids {
+		s.touch(id)
 		s.add(id, now)
 	}
 	s.mu.Unlock()
 	s.wake()
+}
+
+// touch notes that a Sync under way knows an older state of a tenant. The lock
+// is held.
+func (s *Supervisor) touch(id string) {
+	if s.syncs == 0 {
+		return
+	}
+	if s.touched == nil {
+		s.touched = make(map[string]bool)
+	}
+	s.touched[id] = true
 }
 
 // add makes sure that a tenant is polled. The lock is held.
@@ -209,6 +225,7 @@ func (s *Supervisor) Remove(ctx context.Context, ids ...string) error {
 	s.mu.Lock()
 	var ends []<-chan struct{}
 	for _, id := range ids {
+		s.touch(id)
 		if end := s.remove(id); end != nil {
 			ends = append(ends, end)
 		}

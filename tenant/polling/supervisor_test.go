@@ -255,6 +255,41 @@ func TestSyncMakesThePolledTenantsThoseOfTheStore(t *testing.T) {
 	})
 }
 
+// A list of ten thousand takes a while, and what it says of a tenant that was
+// registered or moved to a webhook meanwhile is old.
+func TestAListThatWasReadBeforeAChangeDoesNotUndoIt(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		for _, id := range []string{"moved", "new", "kept", "gone"} {
+			s.register(id)
+		}
+		p := s.supervisor(polling.Config{})
+		defer stop(t, p)
+		p.Add("moved", "kept", "gone")
+		synctest.Wait()
+		_, _, err := p.Sync(bg, func(yield func(tenant.Record, error) bool) {
+			p.Add("new")
+			require.NoError(t, p.HandOver(bg, "moved", func(context.Context) error { return nil }))
+			for _, id := range []string{"moved", "kept"} {
+				r, err := s.store.Get(bg, id)
+				if !yield(r, err) {
+					return
+				}
+			}
+		})
+		require.NoError(t, err)
+		_, polled := p.Status("moved")
+		assert.False(t, polled, "it has a webhook by now")
+		assert.Equal(t, polling.Polling, state(t, p, "new"))
+		assert.Equal(t, polling.Polling, state(t, p, "kept"))
+		_, polled = p.Status("gone")
+		assert.False(t, polled)
+
+		_, removed, err := p.Sync(bg, func(func(tenant.Record, error) bool) {})
+		require.NoError(t, err)
+		assert.Equal(t, 2, removed, "the next list decides")
+	})
+}
+
 func TestAListThatBreaksOffRemovesNobody(t *testing.T) {
 	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
 		for _, id := range []string{"a", "b"} {
