@@ -5,6 +5,7 @@
 //		Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] {
 //			return manager.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}})
 //		},
+//		Watch:    store.Watch, // a changed record counts at once
 //		OnChange: polling.Quarantine(pool),
 //	})
 //	err = p.Start(ctx)

@@ -27,6 +27,7 @@ type keeper struct {
 	renewed  time.Time
 	pause    time.Time // nothing is acquired before
 	failures int       // of the leases in a row
+	alone    int       // how many leases to ask for one by one
 	balance
 }
 
@@ -163,8 +164,19 @@ func (k *keeper) acquire() bool {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.alone > 0 {
+		k.alone--
+	}
+	refused := errors.Is(err, errors.BadRequest)
+	if refused && len(batch) > 1 {
+		k.alone = len(batch) // one of them is not a name that the leases take
+	}
 	for i, e := range batch {
 		switch {
+		case refused && len(batch) == 1:
+			e.change(Stopped, now)
+			e.status.Kind, e.status.Reason = errors.BadRequest, brief(err)
+			k.settle(e, now, now, false)
 		case err != nil:
 			e.change(Waiting, now)
 			e.status.Kind, e.status.Reason = errors.KindOf(err), "the leases can't be reached"
@@ -182,6 +194,9 @@ func (k *keeper) acquire() bool {
 			k.answered(e, holders[i])
 			k.start(e, until, now)
 		}
+	}
+	if refused {
+		return true
 	}
 	if err != nil {
 		k.pause = now.Add(leaseRetry.after(k.failures))
@@ -201,6 +216,10 @@ func (k *keeper) candidates() []*entry {
 	if k.phase != running || room <= 0 || now.Before(k.pause) {
 		return nil
 	}
+	size := leaseBatch
+	if k.alone > 0 {
+		size, room = 1, min(room, 1)
+	}
 	var batch []*entry
 	add := func(e *entry, beyond bool) {
 		k.queue.remove(e)
@@ -208,13 +227,13 @@ func (k *keeper) candidates() []*entry {
 		batch = append(batch, e)
 	}
 	for _, e := range k.given {
-		if e.given && e.place >= 0 && !e.next.After(now) && room > 0 {
+		if len(batch) < size && e.given && e.place >= 0 && !e.next.After(now) && room > 0 {
 			room--
 			add(e, true)
 		}
 	}
 	free := k.free()
-	for len(k.queue) > 0 && len(batch) < leaseBatch {
+	for len(k.queue) > 0 && len(batch) < size {
 		e := k.queue[0]
 		due := e.next
 		if free <= 0 {

@@ -3,6 +3,7 @@ package polling_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -235,6 +236,32 @@ func TestAProcessWithoutANetworkYieldsToOneThatHasIt(t *testing.T) {
 		for i := range 10 {
 			assert.Equal(t, 1, cut.inbox.count(fmt.Sprint(i)))
 		}
+	})
+}
+
+// picky refuses a call with a name that it does not take, as databases do.
+type picky struct{ polling.Leases }
+
+func (p picky) Acquire(ctx context.Context, owner string, tenants []string, ttl time.Duration) ([]string, error) {
+	if slices.Contains(tenants, "bad\x00name") {
+		return nil, &errors.Error{Kind: errors.BadRequest, Op: "acquire leases"}
+	}
+	return p.Leases.Acquire(ctx, owner, tenants, ttl)
+}
+
+func TestANameThatTheLeasesRefuseKeepsNoOtherFromBeingPolled(t *testing.T) {
+	virtual(t, bottest.Config{Limits: bottest.NoLimits()}, func(t *testing.T, s *service) {
+		p := s.supervisor(polling.Config{Leases: picky{polling.NewMemoryLeases()}})
+		defer stop(t, p)
+		p.Add("bad\x00name")
+		for i := range 100 {
+			s.register(fmt.Sprint(i))
+			p.Add(fmt.Sprint(i))
+		}
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int{"polling": 100, "stopped": 1}, p.Stats().Tenants)
+		st, _ := p.Status("bad\x00name")
+		assert.Equal(t, errors.BadRequest, st.Kind)
 	})
 }
 

@@ -182,7 +182,7 @@ func (l *loop) round(ctx context.Context, reload bool) (v verdict) {
 
 // load reads the tenant's record. ok is false where it can't be polled.
 func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
-	r, err := l.records.Get(ctx, l.entry.id)
+	r, err := l.record(ctx)
 	l.mu.Lock()
 	if err == nil {
 		l.entry.version = r.Version
@@ -208,6 +208,12 @@ func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
 		l.ask = true
 	}
 	return verdict{}, true
+}
+
+func (l *loop) record(ctx context.Context) (tenant.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.PutTimeout)
+	defer cancel()
+	return l.records.Get(ctx, l.entry.id)
 }
 
 // get calls getUpdates.

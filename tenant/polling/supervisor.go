@@ -23,6 +23,7 @@ type Supervisor struct {
 	log     *slog.Logger
 
 	kick  chan struct{} // gets one when there is something for the keeper
+	sync  chan struct{} // gets one when the list is to be read before it is time
 	guard chan struct{} // gets one when a lease ends sooner than those that are watched
 
 	// hard ends what is being finished when Stop can't wait for it.
@@ -83,7 +84,7 @@ func New(s *session.Session, records Records, in Inbox, cfg Config) (*Supervisor
 	}
 	p := &Supervisor{
 		session: s, records: records, inbox: in, cfg: cfg, log: cfg.Logger,
-		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), done: make(chan struct{}),
+		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1), done: make(chan struct{}),
 		entries: make(map[string]*entry), allowed: cfg.Starting, share: -1,
 	}
 	p.hard, p.hardEnd = context.WithCancel(context.Background())
@@ -106,6 +107,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	all.Go(func() { s.watch() })
 	if s.cfg.Tenants != nil {
 		all.Go(func() { s.follow(ctx) })
+	}
+	if s.cfg.Watch != nil {
+		all.Go(func() { s.hear(ctx) })
 	}
 	go func() {
 		all.Wait()

@@ -95,8 +95,13 @@ func (s *Supervisor) follow(ctx context.Context) {
 		case added+removed > 0:
 			s.log.InfoContext(ctx, "tenants to poll changed", slog.Int("added", added), slog.Int("removed", removed))
 		}
+		// Many changes are one reason to look.
+		if sleep(ctx, s.cfg.SyncEvery/20); ctx.Err() != nil {
+			return
+		}
 		select {
 		case <-ticker.C:
+		case <-s.sync:
 		case <-ctx.Done():
 			return
 		}
