@@ -22,7 +22,8 @@
 //
 // POST /api/bots on -listen registers a bot, and POST /api/bots/{id}/verify
 // returns the link by which its owner proves to be it, each five times a minute
-// for a client at most; the rest tells how the service, the fleet and each bot
+// for a client at most. With -require-verified a bot sends nothing before that,
+// but the answer to who follows the link. The rest tells how the service, the fleet and each bot
 // are:
 //
 //	curl -d '{"id":"customer-7","token":"123456:..."}' http://127.0.0.1:8080/api/bots
@@ -72,6 +73,7 @@ type options struct {
 	api       string
 	db        string
 	keys      string
+	verified  bool
 	churn     bool
 	verbose   bool
 }
@@ -93,6 +95,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
 	flags.StringVar(&o.db, "db", "", "database of the tenants: a file or postgres://...; empty for a file that is removed at the end")
 	flags.StringVar(&o.keys, "keys", "", "file of the keys that seal tokens")
+	flags.BoolVar(&o.verified, "require-verified", false, "let no bot send before somebody has proved to own it")
 	flags.BoolVar(&o.churn, "churn", false, "with -demo: let tenants come, change and go all the while, and write down what is done")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
 	if err := flags.Parse(args); err != nil {
@@ -107,6 +110,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("-for must not be negative")
 	case o.publicURL != "" && (o.demo || o.polling):
 		return o, fmt.Errorf("-public-url goes neither with -demo nor with -polling")
+	case o.verified && o.demo:
+		return o, fmt.Errorf("-require-verified does not go with -demo, whose bots nobody owns")
 	case o.publicURL != "" && o.listen == "":
 		return o, fmt.Errorf("-public-url needs -listen")
 	}
