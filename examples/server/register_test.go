@@ -187,6 +187,6 @@ func FuzzRoutes(f *testing.F) {
 		if w.Code >= 400 && strings.HasPrefix(at.Path, "/api/bots") && w.Code != http.StatusNotFound && w.Code != http.StatusMethodNotAllowed {
 			require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), "%s: %s", target, w.Body)
 		}
-		require.NotContains(t, log.String(), "AAHsecret")
+		require.False(t, strings.Contains(log.String(), secret), "the log shows a token")
 	})
 }

@@ -233,13 +233,15 @@ func (k *keeper) candidates() []*entry {
 		}
 	}
 	free := k.free()
+	// One call for those to be looked at soon, rather than one for each.
+	soon := now.Add(k.cfg.LeaseTTL / beatsPerTTL)
 	for len(k.queue) > 0 && len(batch) < size {
 		e := k.queue[0]
 		due := e.next
 		if free <= 0 {
 			due = due.Add(k.late())
 		}
-		if due.After(now) {
+		if due.After(now) && (len(batch) == 0 || e.status.State != Standby || due.After(soon)) {
 			break
 		}
 		if e.status.State != Standby {
