@@ -69,10 +69,14 @@ type balance struct {
 // beat tells of this process and hears of the others, when it is time.
 func (k *keeper) beat() {
 	now := time.Now()
-	if k.phase != running || now.Before(k.beatAt) && !(k.silent && k.failures == 0) {
+	if now.Before(k.beatAt) && !(k.silent && k.failures == 0) {
 		return
 	}
 	k.mu.Lock()
+	if k.phase != running {
+		k.mu.Unlock()
+		return
+	}
 	tenants := 0
 	for _, e := range k.entries {
 		if e.wanted && e.status.State != Stopped {
@@ -98,6 +102,9 @@ func (k *keeper) beat() {
 		// Others will take it for dead, and the guard ends its loops.
 		k.beatAt = now.Add(k.cfg.LeaseTTL)
 		return
+	}
+	if wants == nil {
+		wants = make(map[string]int)
 	}
 	wants[k.cfg.Owner] = want
 	k.shares = shares(wants, tenants)

@@ -187,8 +187,10 @@ func (d *day) run() {
 		for range max(1, int(float64(d.tenants)*max(10, float64(24*time.Hour/d.span))*float64(time.Minute)/float64(24*time.Hour))) {
 			i := d.rand.IntN(d.tenants)
 			if _, gone := d.revoked[i]; !gone {
-				d.ann.Write(d.bots[i], "hello")
-				d.written[i]++
+				for range 1 + 2*d.rand.IntN(2) { // some say more at once
+					d.ann.Write(d.bots[i], "hello")
+					d.written[i]++
+				}
 			}
 		}
 		gone := int(now.Sub(d.began)) / max(int(d.span)*3/4/len(revoke), 1)

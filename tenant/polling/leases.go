@@ -7,7 +7,8 @@ import (
 
 // Leases says which process polls a tenant, since Telegram lets only one:
 // of two that call getUpdates with one token, each ends the other's call with
-// a 409. An owner is a [Supervisor]; each has a name of its own.
+// a 409. An owner is a [Supervisor]; each has a name of its own. All of them poll
+// the same tenants; those who poll others have leases of their own.
 //
 // Implementations are safe for concurrent use and obey ctx; their errors have
 // kinds of package errors. Where several processes share the leases, times are
