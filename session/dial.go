@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,6 +23,14 @@ type transportConfig struct {
 	proxy                                                   func(*http.Request) (*url.URL, error)
 	log                                                     *slog.Logger
 	resolver                                                hostResolver // nil: the system's
+}
+
+// forLongPolls returns the same without bounds on connections. A long poll that
+// speaks HTTP/1.1 has a connection for itself, nearly all the time; there is
+// one for each bot, so it is who polls that bounds them.
+func (c transportConfig) forLongPolls() transportConfig {
+	c.maxConns, c.maxConnsPerHost = math.MaxInt32, math.MaxInt32
+	return c
 }
 
 // transport is the session's own http.Transport and what it dials with.

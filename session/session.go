@@ -55,9 +55,11 @@ type Config struct {
 	// fails the old addresses stay in use.
 	DNSTTL time.Duration
 
-	// MaxConns bounds all connections. 0 means 100.
+	// MaxConns bounds all connections but those of long polls, which are calls
+	// of getUpdates with a time-out. They have connections of their own, as many
+	// as it takes: one for each poll, or for some 100 with HTTP/2. 0 means 100.
 	MaxConns int
-	// MaxConnsPerHost bounds the connections to one host. 0 means 30. With
+	// MaxConnsPerHost bounds those of MaxConns to one host. 0 means 30. With
 	// HTTP/2, which api.telegram.org speaks, one carries many calls at once.
 	MaxConnsPerHost int
 
@@ -93,7 +95,7 @@ type Session struct {
 	uploadTimeout  time.Duration
 	wire           *wire
 	chain          Invoker
-	own            *transport // nil where Config.Transport was given
+	own            []*transport // none where Config.Transport was given
 	log            *slog.Logger
 
 	// mu guards what follows. Nothing is called under it.
@@ -166,6 +168,7 @@ func New(cfg Config) (*Session, error) {
 	}
 	s.wire = &wire{
 		transport: cfg.Transport,
+		polls:     cfg.Transport,
 		firstByte: unbounded(cfg.FirstByteTimeout, 20*time.Second),
 		maxReply:  cfg.MaxReplyBytes,
 	}
@@ -185,8 +188,10 @@ func New(cfg Config) (*Session, error) {
 		return nil, &errors.Error{Kind: errors.Internal, Op: "configure session", Err: errors.Join(bad...)}
 	}
 	if cfg.Transport == nil {
-		s.own = newTransport(own)
-		s.wire.transport = s.own.http
+		calls, polls := newTransport(own), newTransport(own.forLongPolls())
+		polls.dns = calls.dns
+		s.own = []*transport{calls, polls}
+		s.wire.transport, s.wire.polls = calls.http, polls.http
 	}
 	s.chain = Chain(s.wire, cfg.Middleware...)
 	return s, nil
@@ -258,8 +263,8 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = s.abort(ctx)
 	}
-	if s.own != nil {
-		s.own.close()
+	for _, t := range s.own {
+		t.close()
 	}
 	return err
 }
@@ -301,8 +306,9 @@ func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	stats := Stats{InFlight: len(s.flights)}
 	s.mu.Unlock()
-	if s.own != nil {
-		stats.Open, stats.Dialed = s.own.conns.count()
+	for _, t := range s.own {
+		open, dialed := t.conns.count()
+		stats.Open, stats.Dialed = stats.Open+open, stats.Dialed+dialed
 	}
 	return stats
 }

@@ -20,7 +20,8 @@ import (
 // redirects, taking the token along, and puts the URL into its errors.
 type wire struct {
 	transport http.RoundTripper
-	firstByte time.Duration // bound on the wait for an answer; 0 is none
+	polls     http.RoundTripper // for long polls, which would keep others from it
+	firstByte time.Duration     // bound on the wait for an answer; 0 is none
 	maxReply  int64
 }
 
@@ -60,7 +61,11 @@ func (w *wire) Invoke(ctx context.Context, call *Call) (result json.RawMessage, 
 			err = w.panicked(call, a, p)
 		}
 	}()
-	resp, err := w.transport.RoundTrip(w.request(actx, call, a))
+	transport := w.transport
+	if isLongPoll(call.Method) && longPoll(call.Params["timeout"]) > 0 {
+		transport = w.polls
+	}
+	resp, err := transport.RoundTrip(w.request(actx, call, a))
 	if err == nil && resp == nil {
 		err = errors.New("RoundTripper returned neither response nor error")
 	}

@@ -76,8 +76,15 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 	}
 	f.closes(func(context.Context) error { f.guard.Close(); return nil })
 	f.warmLimits(ctx)
+	if err = f.startOwners(); err != nil {
+		return nil, err
+	}
 	cfg.Logger = log
-	cfg.Middleware = append(f.guard.Middleware(),
+	if o.verified { // outermost: what is refused is no failure of the bot
+		cfg.Middleware = append(cfg.Middleware, f.owners.Require(nil))
+	}
+	cfg.Middleware = append(cfg.Middleware, f.guard.Middleware()...)
+	cfg.Middleware = append(cfg.Middleware,
 		session.Observe(f.meter),
 		session.Observe(session.LogObserver(log)),
 	)
@@ -89,9 +96,6 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		return nil, err
 	}
 	f.closes(f.pool.Close)
-	if err = f.startOwners(); err != nil {
-		return nil, err
-	}
 	f.manager = tenant.NewManager(f.pool, tenant.ManagerConfig{
 		Health: f.monitor,
 		Forget: []tenant.Forgetter{f.recorder, f.db.Inbox, f.owners},

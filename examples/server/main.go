@@ -22,7 +22,8 @@
 //
 // POST /api/bots on -listen registers a bot, and POST /api/bots/{id}/verify
 // returns the link by which its owner proves to be it, each five times a minute
-// for a client at most; the rest tells how the service, the fleet and each bot
+// for a client at most. With -require-verified a bot sends nothing before that,
+// but the answer to who follows the link. The rest tells how the service, the fleet and each bot
 // are:
 //
 //	curl -d '{"id":"customer-7","token":"123456:..."}' http://127.0.0.1:8080/api/bots
@@ -72,6 +73,7 @@ type options struct {
 	api       string
 	db        string
 	keys      string
+	verified  bool
 	churn     bool
 	bots      string
 	verbose   bool
@@ -94,6 +96,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.api, "api", "", "URL of a self-hosted Bot API server")
 	flags.StringVar(&o.db, "db", "", "database of the tenants: a file or postgres://...; empty for a file that is removed at the end")
 	flags.StringVar(&o.keys, "keys", "", "file of the keys that seal tokens")
+	flags.BoolVar(&o.verified, "require-verified", false, "let no bot send before somebody has proved to own it")
 	flags.BoolVar(&o.churn, "churn", false, "with -demo: let tenants come, change and go all the while, and write down what is done")
 	flags.StringVar(&o.bots, "bots", "", "with -demo: file in which the fake Telegram keeps its bots and their tokens")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
@@ -109,6 +112,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("-for must not be negative")
 	case o.publicURL != "" && (o.demo || o.polling):
 		return o, fmt.Errorf("-public-url goes neither with -demo nor with -polling")
+	case o.verified && o.demo:
+		return o, fmt.Errorf("-require-verified does not go with -demo, whose bots nobody owns")
 	case o.publicURL != "" && o.listen == "":
 		return o, fmt.Errorf("-public-url needs -listen")
 	}
@@ -151,11 +156,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil && (o.db == "" || o.tokens != "") {
 		return err
 	}
-	cfg := session.Config{APIURL: o.api}
-	if !o.webhooks() { // a connection carries some 100 long polls
-		cfg.MaxConns, cfg.MaxConnsPerHost = 250, 200
-	}
-	f, err := newFleet(ctx, o, cfg, session.LimitConfig{}, log)
+	f, err := newFleet(ctx, o, session.Config{APIURL: o.api}, session.LimitConfig{}, log)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func TestBadArguments(t *testing.T) {
 	for _, args := range [][]string{
 		{"-tenants", "0"}, {"-for", "-1s"}, {"-x"}, {"left", "over"}, {"-tenants", "many"},
 		{"-public-url", "https://bots.example.com", "-demo"}, {"-public-url", "https://bots.example.com", "-polling"},
-		{"-public-url", "https://bots.example.com", "-listen", ""},
+		{"-public-url", "https://bots.example.com", "-listen", ""}, {"-demo", "-require-verified"},
 	} {
 		assert.Equal(t, 2, run(context.Background(), args, io.Discard, io.Discard), "%v", args)
 	}

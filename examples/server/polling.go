@@ -14,6 +14,7 @@ import (
 func (f *fleet) startPolling(ctx context.Context, o options) (err error) {
 	cfg := polling.Config{
 		Leases:         f.db.Leases,
+		Watch:          f.db.Tenants.Watch,
 		AllowedUpdates: inbox.KindsOf(f.updates),
 		DeleteWebhook:  o.polling, // somebody has said so
 		OnChange:       polling.Quarantine(f.pool),

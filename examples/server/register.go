@@ -1,10 +1,12 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/tenant"
 )
 
 // registration is what POST /api/bots takes.
@@ -20,8 +22,10 @@ type registered struct {
 	Username string `json:"username"`
 }
 
-// serveRegister registers a bot and has its updates received. Who asks is shown
-// a friendly text of what went wrong, and the log the whole of it.
+// serveRegister registers a bot and has its updates received: 201 if it is new,
+// 200 if it was registered before with this token, 409 if its id or its bot is
+// another tenant's. Who asks is shown a friendly text of what went wrong, and
+// the log the whole of it.
 func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 	var in registration
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
@@ -31,8 +35,10 @@ func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 		errors.WriteProblem(w, r, &errors.Error{Kind: errors.BadRequest, Op: "read registration"})
 		return
 	}
-	_, unknown := f.manager.Get(r.Context(), in.ID)
-	record, err := f.manager.Register(r.Context(), in.ID, in.Token)
+	// Of two who register the same at the same time, one has made the tenant,
+	// and both get it: whose mark it has tells which.
+	mark := rand.Text()
+	record, err := f.manager.Register(r.Context(), in.ID, in.Token, tenant.WithMetadata(map[string]string{"registration": mark}))
 	if err != nil {
 		f.log.Warn("not registered", "err", err) // which names the tenant
 		errors.WriteProblem(w, r, err)
@@ -40,7 +46,7 @@ func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 	}
 	f.receive(record.ID)
 	status := http.StatusOK
-	if errors.Is(unknown, errors.NotFound) {
+	if record.Metadata["registration"] == mark {
 		status = http.StatusCreated
 	}
 	writeJSON(w, status, registered{record.ID, record.BotID, record.Username})

@@ -2,11 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,4 +92,101 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	assert.Eventually(t, func() bool { return srv.CallCount("sendMessage") == 1 }, 10*time.Second, 5*time.Millisecond)
 	f.close(ctx)
 	assert.NotContains(t, log.String(), bot.Token())
+}
+
+func TestOfTwoWhoRegisterTheSameAtOnceOneHasMadeIt(t *testing.T) {
+	s := newSite(t, byPolling)
+	from := 0 // each from an address of its own
+	post := func(address, body string) int {
+		r := httptest.NewRequest(http.MethodPost, "/api/bots", strings.NewReader(body))
+		r.RemoteAddr = address
+		w := httptest.NewRecorder()
+		s.web.ServeHTTP(w, r)
+		return w.Code
+	}
+	atOnce := func(bodies ...string) []int {
+		codes := make([]int, len(bodies))
+		var all sync.WaitGroup
+		for i, body := range bodies {
+			from++
+			address := fmt.Sprintf("192.0.2.%d:1", from)
+			all.Go(func() { codes[i] = post(address, body) })
+		}
+		all.Wait()
+		slices.Sort(codes)
+		return codes
+	}
+	for i := range 20 {
+		id, bot := fmt.Sprint("shop", i), s.srv.NewBot(fmt.Sprintf("shop%d_bot", i))
+		body := fmt.Sprintf(`{"id":%q,"token":%q}`, id, bot.Token())
+		assert.Equal(t, []int{200, 200, 201}, atOnce(body, body, body), "the same")
+		other := s.srv.NewBot(fmt.Sprintf("other%d_bot", i))
+		assert.Equal(t, []int{201, 409}, atOnce(
+			fmt.Sprintf(`{"id":"a%d","token":%q}`, i, other.Token()), fmt.Sprintf(`{"id":"b%d","token":%q}`, i, other.Token())), "one bot, two tenants")
+		x, y := s.srv.NewBot(fmt.Sprintf("x%d_bot", i)), s.srv.NewBot(fmt.Sprintf("y%d_bot", i))
+		assert.Equal(t, []int{201, 409}, atOnce(
+			fmt.Sprintf(`{"id":"c%d","token":%q}`, i, x.Token()), fmt.Sprintf(`{"id":"c%d","token":%q}`, i, y.Token())), "one tenant, two bots")
+	}
+}
+
+// Whatever a stranger sends gets a friendly answer that shows no token, and no
+// request makes the service fail.
+func FuzzRoutes(f *testing.F) {
+	secret := "123456789:AAHsecretsecretsecretsecretsecret00"
+	for _, seed := range [][3]string{
+		{"POST", "/api/bots", `{"id":"shop","token":"` + secret + `"}`},
+		{"POST", "/api/bots", `{"id":"shop\u0000","token":"` + secret + `"}`},
+		{"POST", "/api/bots", `{"id":"` + strings.Repeat("x", 5000) + `"}`},
+		{"POST", "/api/bots", `{"id":{},"token":["` + secret + `"]}`},
+		{"POST", "/api/bots", `{"id":"a","token":"` + secret + `","x":1}{}`},
+		{"POST", "/api/bots/shop/verify", `{"user":99999999999999999999}`},
+		{"POST", "/api/bots/shop/verify", `{"user":-1}`},
+		{"POST", "/api/bots/%00%ff/verify", `null`},
+		{"GET", "/api/bots/" + secret + "/verify", ""},
+		{"GET", "/api/bots/%1f/health", ""},
+		{"GET", "/api/bots/shop/analytics?days=-1", ""},
+		{"GET", "/api/bots/shop/analytics?days=1e9&tz=../../etc", ""},
+		{"GET", "/api/bots/x/analytics?days=%zz", ""},
+		{"DELETE", "/api/bots/shop", ""},
+		{"GET", "/status?x=" + secret, ""},
+		{"GET", "/api/health?after=%00", ""},
+		{"GET", "/readyz", ""},
+		{"POST", "/webhook/1.AAAA", `{"update_id":1}`},
+		{"POST", "/webhook/" + strings.Repeat("A", 3000), `[`},
+		{"\x00", "/../..//api/bots", "x"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+	f.Cleanup(srv.Close)
+	var log syncLog
+	s, err := newFleet(context.Background(), byWebhook, session.Config{Transport: srv.Transport()},
+		session.LimitConfig{ColdStarts: []ratelimit.Limit{}}, slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(f, err)
+	f.Cleanup(func() { s.close(context.Background()) })
+	require.NoError(f, s.startSource(context.Background(), byWebhook))
+	web, err := s.handler()
+	require.NoError(f, err)
+	bot := srv.NewBot("shop_bot")
+	_, err = s.manager.Register(context.Background(), "shop", bot.Token())
+	require.NoError(f, err)
+	var n atomic.Uint32
+	f.Fuzz(func(t *testing.T, method, target, body string) {
+		at, err := url.ParseRequestURI(target)
+		if err != nil || at.Host != "" {
+			return
+		}
+		r := httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body))
+		r.Method, r.URL, r.RequestURI = method, at, target
+		r.RemoteAddr = netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n.Add(1)))).String() + ":1" // not one of many requests
+		w := httptest.NewRecorder()
+		web.ServeHTTP(w, r)
+		require.Less(t, w.Code, 500, "%s: %s", target, w.Body)
+		require.NotContains(t, w.Body.String(), secret)
+		require.NotContains(t, w.Body.String(), bot.Token())
+		if w.Code >= 400 && strings.HasPrefix(at.Path, "/api/bots") && w.Code != http.StatusNotFound && w.Code != http.StatusMethodNotAllowed {
+			require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), "%s: %s", target, w.Body)
+		}
+		require.False(t, strings.Contains(log.String(), secret), "the log shows a token")
+	})
 }

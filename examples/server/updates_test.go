@@ -257,6 +257,40 @@ func TestOneWhoFollowsTheLinkOwnsTheBot(t *testing.T) {
 	})
 }
 
+func TestABotSendsNothingBeforeItsOwnerIsKnown(t *testing.T) {
+	for name, o := range map[string]options{"webhook": byWebhook, "polling": byPolling} {
+		t.Run(name, func(t *testing.T) {
+			o.verified = true
+			s := newSite(t, o)
+			bot, ann := s.add("shop"), s.srv.NewUser("Ann")
+			ann.Write(bot, "hello")
+			require.Eventually(t, func() bool {
+				dead, err := s.db.Inbox.Dead(t.Context(), inbox.DeadFilter{Tenant: "shop"})
+				return err == nil && len(dead) == 1
+			}, 10*time.Second, time.Millisecond, "it is kept, to be replayed")
+			assert.Zero(t, s.srv.CallCount("sendMessage"))
+
+			w := s.post("/api/bots/shop/verify", "")
+			require.Equal(t, http.StatusCreated, w.Code, w.Body)
+			var begun verified
+			decode(t, w, &begun)
+			code, _ := strings.CutPrefix(begun.Invitation.Link, "https://t.me/shop_bot?start=")
+			ann.Start(bot, code[:len(code)-1])
+			require.Eventually(t, func() bool { return s.srv.CallCount("sendMessage") == 1 }, 10*time.Second, time.Millisecond)
+			assert.Contains(t, texts(bot, ann)[2], "not valid", "the answer to a code is let through")
+			assert.False(t, read[verified](s, "/api/bots/shop/verify").Verified)
+
+			ann.Start(bot, code)
+			require.Eventually(t, func() bool { return s.srv.CallCount("sendMessage") == 2 }, 10*time.Second, time.Millisecond)
+			assert.True(t, read[verified](s, "/api/bots/shop/verify").Verified)
+			ann.Write(bot, "hello again")
+			require.Eventually(t, func() bool { return s.srv.CallCount("sendMessage") == 3 }, 10*time.Second, time.Millisecond)
+			all := texts(bot, ann)
+			assert.Equal(t, "hello again", all[len(all)-1])
+		})
+	}
+}
+
 func TestVerificationsThatAreRefused(t *testing.T) {
 	s := newSite(t, byPolling)
 	s.add("shop")

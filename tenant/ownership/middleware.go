@@ -3,6 +3,7 @@ package ownership
 import (
 	"context"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 )
@@ -16,6 +17,11 @@ import (
 // that came by an invitation's link and proves nothing. A text that only looks
 // like a code does. The source must receive "message", whatever the handler
 // itself wants.
+//
+// An update that the handler fails at because the bot is [errors.Unverified] is
+// set aside at once, among the dead letters, which can be replayed once it is
+// verified. Were it tried again, the code would wait behind it, since a chat's
+// updates are handled in their order.
 func (v *Verifier) Middleware(tell func(ctx context.Context, t *tenant.Tenant, r Result) error) inbox.Middleware {
 	return func(next inbox.Handler) inbox.Handler {
 		return inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
@@ -31,7 +37,10 @@ func (v *Verifier) Middleware(tell func(ctx context.Context, t *tenant.Tenant, r
 			if r.Outcome == Proved || r.Outcome == Refused && r.Link {
 				return nil
 			}
-			return next.HandleUpdate(ctx, t, u)
+			if err = next.HandleUpdate(ctx, t, u); errors.Is(err, errors.Unverified) {
+				return inbox.Permanent(err)
+			}
+			return err
 		})
 	}
 }

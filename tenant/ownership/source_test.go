@@ -70,3 +70,41 @@ func TestAnOwnerProvesItThroughTheSourceThatIsActive(t *testing.T) {
 		assert.Equal(t, []string{"message", "managed_bot"}, handled, "the /start without a code, and the new bot")
 	})
 }
+
+// Updates of a chat are handled in their order, and the code comes in the chat
+// whose earlier messages the bot may not answer yet.
+func TestWhatCanNotBeAnsweredYetDoesNotHoldUpTheCode(t *testing.T) {
+	virtual(t, func(t *testing.T, s *service, bot *bottest.Bot, ann *bottest.User, r tenant.Record) {
+		answer := inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
+			_, err := t.Bot.SendMessageWithContext(ctx, ann.ID, "welcome", nil)
+			return err
+		})
+		in, err := inbox.NewMemory(inbox.MemoryConfig{})
+		require.NoError(t, err)
+		workers, err := inbox.NewWorkers(in, s.pool, inbox.Chain(answer, s.owners.Middleware(nil)), inbox.WorkersConfig{})
+		require.NoError(t, err)
+		require.NoError(t, workers.Start(bg))
+		p, err := polling.New(s.session, s.store, in, polling.Config{})
+		require.NoError(t, err)
+		require.NoError(t, p.Start(bg))
+		p.Add("shop")
+		for range 3 {
+			ann.Write(bot, "hello")
+		}
+		time.Sleep(time.Second)
+		i, err := s.owners.Invite(bg, r, 0)
+		require.NoError(t, err)
+		ann.Start(bot, payload(t, i)[len("/start "):])
+		time.Sleep(10 * time.Second)
+		_, err = s.owners.Owner(bg, r)
+		require.NoError(t, err)
+		dead, err := in.Dead(bg, inbox.DeadFilter{Tenant: "shop"})
+		require.NoError(t, err)
+		assert.NotEmpty(t, dead, "and it is not lost")
+		ann.Write(bot, "hello again")
+		time.Sleep(time.Second)
+		assert.Equal(t, 1, s.srv.CallCount("sendMessage"))
+		require.NoError(t, p.Stop(bg))
+		require.NoError(t, workers.Stop(bg))
+	})
+}

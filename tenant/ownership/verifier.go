@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -77,7 +78,8 @@ func orElse[T int | time.Duration](field *T, value T) {
 }
 
 // Invitation is what to show to the one who is to prove an ownership, and to
-// nobody else. Of a log it hides the code.
+// nobody else. It has the code in JSON and in its fields; printed or logged, it
+// hides it.
 type Invitation struct {
 	// Link opens the bot in Telegram, with a button that sends the code; "" if
 	// the bot's username is not known.
@@ -92,6 +94,11 @@ type Invitation struct {
 // LogValue hides the code.
 func (i Invitation) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("code", "***"), slog.Time("expires_at", i.ExpiresAt))
+}
+
+// Format prints when the invitation expires, whatever the verb.
+func (i Invitation) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "invitation until %s", i.ExpiresAt.Format(time.RFC3339))
 }
 
 // Invite begins a challenge: who sends the invitation's code to the tenant's
@@ -163,6 +170,9 @@ func (v *Verifier) Check(ctx context.Context, u inbox.Update) (Result, error) {
 	from, code, link, ok := codeOf(u)
 	if !ok {
 		return Result{}, nil
+	}
+	if code == "" {
+		return Result{Outcome: Refused, User: from, Link: link}, nil
 	}
 	tried := false
 	for _, user := range [...]int64{from, 0} {
@@ -239,6 +249,7 @@ func codeOf(u inbox.Update) (from int64, code string, link, ok bool) {
 				IsBot bool  `json:"is_bot"`
 			} `json:"from"`
 			ForwardOrigin json.RawMessage `json:"forward_origin"`
+			ForwardDate   json.RawMessage `json:"forward_date"` // of servers before Bot API 7.0
 			ViaBot        json.RawMessage `json:"via_bot"`
 			SenderChat    json.RawMessage `json:"sender_chat"`
 		} `json:"message"`
@@ -248,14 +259,13 @@ func codeOf(u inbox.Update) (from int64, code string, link, ok bool) {
 	}
 	msg := &m.Message
 	if msg.Chat.Type != "private" || msg.From.ID <= 0 || msg.From.ID != msg.Chat.ID || msg.From.IsBot ||
-		msg.ForwardOrigin != nil || msg.ViaBot != nil || msg.SenderChat != nil {
+		msg.ForwardOrigin != nil || msg.ForwardDate != nil || msg.ViaBot != nil || msg.SenderChat != nil {
 		return 0, "", false, false
 	}
 	code, link, ok = parseText(msg.Text)
 	if link && !ok {
-		// It came by a link of ours that somebody has changed; it is no code,
-		// and nobody else's business either.
-		return 0, "", false, false
+		// It came by a link of ours that somebody has changed or cut off.
+		return msg.From.ID, "", true, true
 	}
 	return msg.From.ID, code, link, ok
 }

@@ -114,6 +114,29 @@ func TestOnlyAMessageThatItsSenderWroteProves(t *testing.T) {
 	assert.Equal(t, ownership.Proved, check(t, v, says(42, code)).Outcome, "and none of them was in the way")
 }
 
+// Servers before Bot API 7.0 say otherwise that a message was passed on.
+func TestWhatAnOldServerSaysWasPassedOnProvesNothing(t *testing.T) {
+	v := newVerifier(t, ownership.NewMemoryStore(), ownership.Config{})
+	code := invite(t, v, shop, 0).Code
+	raw := fmt.Sprintf(`{"update_id":9,"message":{"text":%q,"forward_date":1700000000,"chat":{"id":42,"type":"private"},"from":{"id":42}}}`, code)
+	u, err := inbox.Parse("shop", []byte(raw), time.Now())
+	require.NoError(t, err)
+	r, err := v.Check(bg, u)
+	require.NoError(t, err)
+	assert.Equal(t, ownership.Nothing, r.Outcome)
+}
+
+func TestALinkThatWasChangedIsRefusedAndTriesNothing(t *testing.T) {
+	v := newVerifier(t, ownership.NewMemoryStore(), ownership.Config{MaxAttempts: 1})
+	i := invite(t, v, shop, 42)
+	link := payload(t, i)
+	for _, text := range []string{link[:len(link)-1], link + "0", "/start verify-", "/start verify-é"} {
+		r := check(t, v, says(42, text))
+		assert.Equal(t, ownership.Result{Outcome: ownership.Refused, User: 42, Link: true}, r, text)
+	}
+	assert.Equal(t, ownership.Proved, check(t, v, says(42, link)).Outcome, "and is no attempt")
+}
+
 func TestACodeIsForOneTenantBotAndUser(t *testing.T) {
 	store := ownership.NewMemoryStore()
 	v := newVerifier(t, store, ownership.Config{})
@@ -262,6 +285,11 @@ func TestNeitherStoreNorLogHasTheCode(t *testing.T) {
 	assert.NotContains(t, string(text), code)
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("invited", "invitation", i)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%q"} {
+		fmt.Fprintf(&log, verb, i)
+		fmt.Fprintf(&log, verb, &i)
+		fmt.Fprintf(&log, verb, []ownership.Invitation{i})
+	}
 	assert.NotContains(t, log.String(), code)
 	assert.NotContains(t, log.String(), i.Code)
 }

@@ -3,6 +3,8 @@ package pgstore
 import (
 	"context"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,9 +20,14 @@ type Leases struct {
 	db *DB
 
 	take, owners, release string
+	beat, leave, all      string
 }
 
 var _ polling.Leases = (*Leases)(nil)
+
+// ownerPrefix tells owners from tenants, whose ids have no such character. An
+// owner's row has what it wants in the place of who has it.
+const ownerPrefix = "\x1f"
 
 func newLeases(db *DB) *Leases {
 	return &Leases{
@@ -35,6 +42,13 @@ func newLeases(db *DB) *Leases {
 		release: db.name(`WITH mine AS (
 				SELECT tenant FROM {schema}.leases WHERE tenant = ANY ($1::text[]) AND owner = $2 ORDER BY tenant FOR UPDATE)
 			DELETE FROM {schema}.leases AS l USING mine WHERE l.tenant = mine.tenant AND l.owner = $2`),
+		beat: db.name(`INSERT INTO {schema}.leases AS l (tenant, owner, until)
+			VALUES ($1, $2, clock_timestamp() + $3::bigint * interval '1 microsecond')
+			ON CONFLICT (tenant) DO UPDATE SET owner = excluded.owner, until = excluded.until`),
+		leave: db.name(`DELETE FROM {schema}.leases WHERE tenant IN (
+			SELECT tenant FROM {schema}.leases WHERE tenant >= $1 AND tenant < ' ' AND (until <= clock_timestamp() OR tenant = $2)
+			FOR UPDATE SKIP LOCKED)`),
+		all: db.name(`SELECT tenant, owner FROM {schema}.leases WHERE tenant >= $1 AND tenant < ' ' AND until > clock_timestamp()`),
 	}
 }
 
@@ -54,13 +68,23 @@ func storable(op string, texts ...string) error {
 	return nil
 }
 
+// nameable checks the names of a call.
+func nameable(op, owner string, tenants []string) error {
+	for _, t := range tenants {
+		if strings.HasPrefix(t, ownerPrefix) {
+			return sqlstore.Fail(op, "", errors.BadRequest, errors.New("a tenant's name begins with a control character"))
+		}
+	}
+	return storable(op, append([]string{owner}, tenants...)...)
+}
+
 // Acquire implements [polling.Leases], on one way to the server and back.
 func (l *Leases) Acquire(ctx context.Context, owner string, tenants []string, ttl time.Duration) ([]string, error) {
 	const op = "acquire leases"
 	if len(tenants) == 0 && ctx.Err() == nil {
 		return nil, nil
 	}
-	if err := storable(op, append([]string{owner}, tenants...)...); err != nil {
+	if err := nameable(op, owner, tenants); err != nil {
 		return nil, err
 	}
 	ids := inOrder(tenants)
@@ -97,7 +121,7 @@ func (l *Leases) Release(ctx context.Context, owner string, tenants []string) er
 	if len(tenants) == 0 && ctx.Err() == nil {
 		return nil
 	}
-	if err := storable(op, append([]string{owner}, tenants...)...); err != nil {
+	if err := nameable(op, owner, tenants); err != nil {
 		return err
 	}
 	err := l.db.change(ctx, func(conn *pgxpool.Conn) error {
@@ -105,4 +129,39 @@ func (l *Leases) Release(ctx context.Context, owner string, tenants []string) er
 		return err
 	})
 	return failure(ctx, op, "", err)
+}
+
+// Heartbeat implements [polling.Leases], on one way to the server and back.
+func (l *Leases) Heartbeat(ctx context.Context, owner string, want int, ttl time.Duration) (map[string]int, error) {
+	const op = "tell of a process that polls"
+	if err := storable(op, owner); err != nil {
+		return nil, err
+	}
+	wants := make(map[string]int)
+	err := l.db.change(ctx, func(conn *pgxpool.Conn) error {
+		clear(wants)
+		b := &pgx.Batch{}
+		l.db.begin(b)
+		leaves := "" // nobody
+		if ttl > 0 {
+			b.Queue(l.beat, ownerPrefix+owner, strconv.Itoa(want), ttl.Microseconds())
+		} else {
+			leaves = ownerPrefix + owner
+		}
+		b.Queue(l.leave, ownerPrefix, leaves)
+		b.Queue(l.all, ownerPrefix).Query(func(rows pgx.Rows) error {
+			var name, want string
+			_, err := pgx.ForEachRow(rows, []any{&name, &want}, func() error {
+				wants[strings.TrimPrefix(name, ownerPrefix)], _ = strconv.Atoi(want)
+				return nil
+			})
+			return err
+		})
+		b.Queue("COMMIT")
+		return conn.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return nil, failure(ctx, op, "", err)
+	}
+	return wants, nil
 }

@@ -73,6 +73,10 @@ func (waiting) RoundTrip(r *http.Request) (*http.Response, error) {
 // others are leases that others have.
 type others struct{}
 
+func (others) Heartbeat(_ context.Context, owner string, want int, _ time.Duration) (map[string]int, error) {
+	return map[string]int{owner: want, "others": want}, nil
+}
+
 func (others) Acquire(_ context.Context, _ string, tenants []string, _ time.Duration) ([]string, error) {
 	holders := make([]string, len(tenants))
 	for i := range holders {

@@ -47,8 +47,12 @@ type Config struct {
 	// sooner. Nil leaves it to Add, Remove and Sync.
 	Tenants   func(ctx context.Context) iter.Seq2[tenant.Record, error]
 	SyncEvery time.Duration
-	// MaxTenants bounds how many this process polls, so that others get some.
-	// 0 is no bound.
+	// Watch tells of changes of records, so that a token that was replaced, or a
+	// tenant that is new, suspended or gone, is heard of at once and not at the
+	// next SyncEvery. The Watch of a [tenant.Store] fits. Nil waits.
+	Watch func(ctx context.Context, f func(tenant.Change)) error
+	// MaxTenants bounds how many this process polls. What it leaves the other
+	// processes share. 0 is no bound.
 	MaxTenants int
 	// Starting bounds how many tenants are in their first getUpdates at one
 	// time. The others wait without a goroutine, a call or a lease. While
@@ -72,7 +76,8 @@ type Config struct {
 	// it so where tenants are handed over to webhooks while other processes may
 	// still poll them.
 	DeleteWebhook bool
-	// PutTimeout bounds a call of the inbox. 0 means 30 s.
+	// PutTimeout bounds a call of the inbox, and one that reads a record. 0
+	// means 30 s.
 	PutTimeout time.Duration
 	// YieldAfter is for how long a tenant may fail because of the network
 	// before its lease is given back, so that a process with a better one can

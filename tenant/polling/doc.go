@@ -5,6 +5,7 @@
 //		Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] {
 //			return manager.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}})
 //		},
+//		Watch:    store.Watch, // a changed record counts at once
 //		OnChange: polling.Quarantine(pool),
 //	})
 //	err = p.Start(ctx)
@@ -19,8 +20,11 @@
 //
 // How many processes there are. One needs nothing. More of them share [Leases],
 // of which each tenant has one, so that no two poll the same bot; give all of
-// them the same tenants. A process that ends hands over at once, one that dies
-// within about two [Config.LeaseTTL].
+// them the same tenants. They share the tenants evenly: one that comes is given
+// its part by the others, a few bots at a time, each of which nobody polls for
+// some seconds. What a process polled that ends is taken over at once, and of
+// one that dies after about one [Config.LeaseTTL]. One without a network yields
+// its tenants to the others until it has one.
 //
 // # What can go wrong
 //
@@ -48,9 +52,10 @@
 // idle bot makes 72 calls an hour.
 //
 // A long poll holds a stream of HTTP/2 for as long as it lasts, and a server
-// allows some 100 to a connection: ten thousand take a hundred connections. Set
-// [session.Config].MaxConnsPerHost and MaxConns accordingly, or give the
-// supervisor a session of its own, so that polls leave room for other calls.
+// allows some 100 to a connection: ten thousand take a hundred connections. From
+// a Bot API server of one's own, which speaks HTTP/1.1, each takes one. These
+// are not among the connections that [session.Config] bounds, so polls never
+// keep other calls waiting; the process needs as many open files.
 // With a session whose chain has [session.Limit], bots start as fast as
 // Telegram loads them: 20 a minute and 600 an hour for an address.
 //
@@ -58,7 +63,5 @@
 //
 // # What it does not do
 //
-// It does not handle updates: a worker takes them from the inbox. It does not
-// balance: a process that comes later gets what others leave, by
-// [Config.MaxTenants] or by their end.
+// It does not handle updates: a worker takes them from the inbox.
 package polling

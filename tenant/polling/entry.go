@@ -20,6 +20,10 @@ type entry struct {
 	next  time.Time // when to try
 	rank  uint32    // at random, so that processes that start together don't go for the same
 	place int       // in the queue, -1 while in none
+	order uint32    // in which tenants are given to other processes
+	// beyond says that it may be polled although the share is reached, and
+	// given that it was given away and is not known to be taken.
+	beyond, given bool
 
 	// While it has a loop.
 	cancel context.CancelCauseFunc // ends the loop
@@ -47,6 +51,7 @@ const (
 var (
 	errRemoved = errors.New("the tenant is not to be polled any more")
 	errLost    = errors.New("the lease ended or another process has it")
+	errGiven   = errors.New("another process is to poll the tenant")
 )
 
 // atRest tells those who wait for it that nothing happens to the entry. The

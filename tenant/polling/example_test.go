@@ -32,6 +32,7 @@ func Example() {
 		Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] {
 			return manager.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}})
 		},
+		Watch:    store.Watch,
 		OnChange: polling.Quarantine(pool),
 	})
 	if err != nil {

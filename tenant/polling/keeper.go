@@ -27,6 +27,8 @@ type keeper struct {
 	renewed  time.Time
 	pause    time.Time // nothing is acquired before
 	failures int       // of the leases in a row
+	alone    int       // how many leases to ask for one by one
+	balance
 }
 
 // keep runs until the supervisor was stopped and every lease given back.
@@ -39,8 +41,16 @@ func (s *Supervisor) keep(ctx context.Context) {
 	defer timer.Stop()
 	over := ctx.Done()
 	for {
+		if over != nil && ctx.Err() != nil {
+			over = nil
+			s.mu.Lock()
+			s.phase = stopping
+			s.mu.Unlock()
+			k.leave()
+		}
 		k.release()
 		k.renew()
+		k.beat()
 		if k.acquire() {
 			continue
 		}
@@ -53,10 +63,6 @@ func (s *Supervisor) keep(ctx context.Context) {
 		case <-s.kick:
 		case <-timer.C:
 		case <-over:
-			over = nil
-			s.mu.Lock()
-			s.phase = stopping
-			s.mu.Unlock()
 		}
 	}
 }
@@ -72,8 +78,15 @@ func (k *keeper) next() (wait time.Duration, finished bool) {
 		return 0, false
 	}
 	at := k.renewAt
+	if k.phase == running {
+		at = earlier(at, k.beatAt)
+	}
 	if k.phase == running && len(k.queue) > 0 && k.room() > 0 {
-		at = earlier(at, later(k.queue[0].next, k.pause))
+		due := k.queue[0].next
+		if k.free() <= 0 {
+			due = due.Add(k.late())
+		}
+		at = earlier(at, later(due, k.pause))
 	}
 	return max(time.Until(at), 0), false
 }
@@ -151,23 +164,39 @@ func (k *keeper) acquire() bool {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.alone > 0 {
+		k.alone--
+	}
+	refused := errors.Is(err, errors.BadRequest)
+	if refused && len(batch) > 1 {
+		k.alone = len(batch) // one of them is not a name that the leases take
+	}
 	for i, e := range batch {
 		switch {
+		case refused && len(batch) == 1:
+			e.change(Stopped, now)
+			e.status.Kind, e.status.Reason = errors.BadRequest, brief(err)
+			k.settle(e, now, now, false)
 		case err != nil:
 			e.change(Waiting, now)
 			e.status.Kind, e.status.Reason = errors.KindOf(err), "the leases can't be reached"
 			// It may have been taken; if it is wanted no more, it is given back.
 			k.settle(e, now, now, !e.wanted)
 		case holders[i] != k.cfg.Owner:
+			k.answered(e, holders[i])
 			e.change(Standby, now)
 			e.status.Holder, e.status.Reason = holders[i], "another process polls it"
 			k.settle(e, now, now.Add(spread(k.cfg.LeaseTTL)), false)
-		case !e.wanted || k.phase != running || k.room() <= 0:
+		case !e.wanted || k.phase != running || k.room() <= 0 || k.free() <= 0 && !e.beyond:
 			e.change(Waiting, now)
 			k.settle(e, now, now, true)
 		default:
+			k.answered(e, holders[i])
 			k.start(e, until, now)
 		}
+	}
+	if refused {
+		return true
 	}
 	if err != nil {
 		k.pause = now.Add(leaseRetry.after(k.failures))
@@ -187,10 +216,32 @@ func (k *keeper) candidates() []*entry {
 	if k.phase != running || room <= 0 || now.Before(k.pause) {
 		return nil
 	}
+	size := leaseBatch
+	if k.alone > 0 {
+		size, room = 1, min(room, 1)
+	}
 	var batch []*entry
-	for len(k.queue) > 0 && len(batch) < leaseBatch {
+	add := func(e *entry, beyond bool) {
+		k.queue.remove(e)
+		e.busy, e.beyond = acquiring, beyond
+		batch = append(batch, e)
+	}
+	for _, e := range k.given {
+		if len(batch) < size && e.given && e.place >= 0 && !e.next.After(now) && room > 0 {
+			room--
+			add(e, true)
+		}
+	}
+	free := k.free()
+	// One call for those to be looked at soon, rather than one for each.
+	soon := now.Add(k.cfg.LeaseTTL / beatsPerTTL)
+	for len(k.queue) > 0 && len(batch) < size {
 		e := k.queue[0]
-		if e.next.After(now) {
+		due := e.next
+		if free <= 0 {
+			due = due.Add(k.late())
+		}
+		if due.After(now) && (len(batch) == 0 || e.status.State != Standby || due.After(soon)) {
 			break
 		}
 		if e.status.State != Standby {
@@ -198,10 +249,9 @@ func (k *keeper) candidates() []*entry {
 				break
 			}
 			room--
+			free--
 		}
-		k.queue.remove(e)
-		e.busy = acquiring
-		batch = append(batch, e)
+		add(e, due != e.next)
 	}
 	return batch
 }

@@ -3,6 +3,7 @@ package polling_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,6 +75,13 @@ func (n *network) Release(ctx context.Context, owner string, tenants []string) e
 		return err
 	}
 	return n.Leases.Release(ctx, owner, tenants)
+}
+
+func (n *network) Heartbeat(ctx context.Context, owner string, want int, ttl time.Duration) (map[string]int, error) {
+	if err := n.pass(ctx); err != nil {
+		return nil, err
+	}
+	return n.Leases.Heartbeat(ctx, owner, want, ttl)
 }
 
 // replicas starts two supervisors of the same tenants.
@@ -163,7 +171,7 @@ func TestALeaseThatCanNotBeExtendedEndsTheLoopBeforeAnotherBegins(t *testing.T) 
 					}
 				}
 				ofA.set(false, false, false)
-				time.Sleep(time.Minute)
+				time.Sleep(3 * time.Minute) // for its share to come back
 				assert.Equal(t, 20, a.Stats().Loops+b.Stats().Loops)
 				assert.Equal(t, 30, s.inbox.count("3"))
 			})
@@ -228,6 +236,32 @@ func TestAProcessWithoutANetworkYieldsToOneThatHasIt(t *testing.T) {
 		for i := range 10 {
 			assert.Equal(t, 1, cut.inbox.count(fmt.Sprint(i)))
 		}
+	})
+}
+
+// picky refuses a call with a name that it does not take, as databases do.
+type picky struct{ polling.Leases }
+
+func (p picky) Acquire(ctx context.Context, owner string, tenants []string, ttl time.Duration) ([]string, error) {
+	if slices.Contains(tenants, "bad\x00name") {
+		return nil, &errors.Error{Kind: errors.BadRequest, Op: "acquire leases"}
+	}
+	return p.Leases.Acquire(ctx, owner, tenants, ttl)
+}
+
+func TestANameThatTheLeasesRefuseKeepsNoOtherFromBeingPolled(t *testing.T) {
+	virtual(t, bottest.Config{Limits: bottest.NoLimits()}, func(t *testing.T, s *service) {
+		p := s.supervisor(polling.Config{Leases: picky{polling.NewMemoryLeases()}})
+		defer stop(t, p)
+		p.Add("bad\x00name")
+		for i := range 100 {
+			s.register(fmt.Sprint(i))
+			p.Add(fmt.Sprint(i))
+		}
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int{"polling": 100, "stopped": 1}, p.Stats().Tenants)
+		st, _ := p.Status("bad\x00name")
+		assert.Equal(t, errors.BadRequest, st.Kind)
 	})
 }
 

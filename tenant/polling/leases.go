@@ -7,7 +7,8 @@ import (
 
 // Leases says which process polls a tenant, since Telegram lets only one:
 // of two that call getUpdates with one token, each ends the other's call with
-// a 409. An owner is a [Supervisor]; each has a name of its own.
+// a 409. An owner is a [Supervisor]; each has a name of its own. All of them poll
+// the same tenants; those who poll others have leases of their own.
 //
 // Implementations are safe for concurrent use and obey ctx; their errors have
 // kinds of package errors. Where several processes share the leases, times are
@@ -25,4 +26,10 @@ type Leases interface {
 	// Release gives back those of the leases that owner has. The others are
 	// passed over.
 	Release(ctx context.Context, owner string, tenants []string) error
+
+	// Heartbeat says that owner is there until ttl from now, and would poll up
+	// to want tenants. It returns how many each owner would that is there,
+	// itself too. A ttl of 0 says that owner is there no more. Leases of tenants
+	// are another matter: they neither end nor go on by it.
+	Heartbeat(ctx context.Context, owner string, want int, ttl time.Duration) (wants map[string]int, err error)
 }

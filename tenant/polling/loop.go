@@ -134,6 +134,10 @@ func (l *loop) over(ctx context.Context) ending {
 	case e.wanted:
 		e.change(Waiting, now)
 	}
+	next := now
+	if errors.Is(context.Cause(ctx), errGiven) {
+		next = now.Add(2 * l.cfg.LeaseTTL / beatsPerTTL)
+	}
 	l.mu.Unlock()
 	if lost {
 		l.log.WarnContext(ctx, "lease lost", slog.String("tenant", e.id))
@@ -141,7 +145,7 @@ func (l *loop) over(ctx context.Context) ending {
 		// Whoever has it now is left alone for as long as it may have it.
 		return ending{next: now.Add(spread(l.cfg.LeaseTTL))}
 	}
-	return ending{next: now, confirm: l.bot != nil}
+	return ending{next: next, confirm: l.bot != nil}
 }
 
 // round makes one call and puts what it brings.
@@ -178,7 +182,7 @@ func (l *loop) round(ctx context.Context, reload bool) (v verdict) {
 
 // load reads the tenant's record. ok is false where it can't be polled.
 func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
-	r, err := l.records.Get(ctx, l.entry.id)
+	r, err := l.record(ctx)
 	l.mu.Lock()
 	if err == nil {
 		l.entry.version = r.Version
@@ -204,6 +208,12 @@ func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
 		l.ask = true
 	}
 	return verdict{}, true
+}
+
+func (l *loop) record(ctx context.Context) (tenant.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.PutTimeout)
+	defer cancel()
+	return l.records.Get(ctx, l.entry.id)
 }
 
 // get calls getUpdates.
@@ -281,7 +291,15 @@ func (l *loop) yields(v verdict) bool {
 	if l.fails.IsZero() {
 		l.fails = now
 	}
-	return l.cfg.YieldAfter > 0 && now.Sub(l.fails) >= l.cfg.YieldAfter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// Where nothing has come through since others were yielded, it is not waited
+	// for again.
+	if l.cfg.YieldAfter < 0 || now.Sub(l.fails) < l.cfg.YieldAfter && l.distrust.count == 0 {
+		return false
+	}
+	l.yielded(now)
+	return true
 }
 
 // surplus reports whether a tenant that may not start yet should go back and

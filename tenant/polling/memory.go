@@ -14,7 +14,8 @@ import (
 type MemoryLeases struct {
 	mu    sync.Mutex // guards what follows
 	held  map[string]hold
-	sweep time.Time // when to look for what has ended
+	beats map[string]beat // by owner
+	sweep time.Time       // when to look for what has ended
 }
 
 type hold struct {
@@ -22,8 +23,15 @@ type hold struct {
 	until time.Time
 }
 
+type beat struct {
+	want  int
+	until time.Time
+}
+
 // NewMemoryLeases returns leases that nobody has.
-func NewMemoryLeases() *MemoryLeases { return &MemoryLeases{held: make(map[string]hold)} }
+func NewMemoryLeases() *MemoryLeases {
+	return &MemoryLeases{held: make(map[string]hold), beats: make(map[string]beat)}
+}
 
 var _ Leases = (*MemoryLeases)(nil)
 
@@ -66,6 +74,26 @@ func (l *MemoryLeases) Release(ctx context.Context, owner string, tenants []stri
 		}
 	}
 	return nil
+}
+
+// Heartbeat implements [Leases].
+func (l *MemoryLeases) Heartbeat(ctx context.Context, owner string, want int, ttl time.Duration) (map[string]int, error) {
+	if ctx.Err() != nil {
+		return nil, ended("tell of a process that polls", ctx)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.beats[owner] = beat{want, now.Add(ttl)}
+	wants := make(map[string]int, len(l.beats))
+	for owner, b := range l.beats {
+		if !now.Before(b.until) {
+			delete(l.beats, owner)
+			continue
+		}
+		wants[owner] = b.want
+	}
+	return wants, nil
 }
 
 // ended is the error of an operation whose context had ended.

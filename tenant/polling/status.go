@@ -45,6 +45,11 @@ type Stats struct {
 	Tenants map[string]int `json:"tenants"`
 	// Loops is how many goroutines poll or wait to poll again, now.
 	Loops int `json:"loops"`
+	// Share is how many would be polled here if each process that shares the
+	// leases polled as many as it can of what all want to poll, and Given
+	// counts those that other processes took of what was too much here.
+	Share int    `json:"share"`
+	Given uint64 `json:"given"`
 	// Polls counts calls of getUpdates, and Failures those that failed, of
 	// which Conflicts with a 409.
 	Polls     uint64 `json:"polls"`
@@ -94,7 +99,7 @@ func (s *Supervisor) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stats := s.stats
-	stats.Loops = s.loops
+	stats.Loops, stats.Share = s.loops, s.share
 	stats.Tenants = make(map[string]int, states)
 	for _, e := range s.entries {
 		if e.wanted {

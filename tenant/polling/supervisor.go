@@ -23,6 +23,7 @@ type Supervisor struct {
 	log     *slog.Logger
 
 	kick  chan struct{} // gets one when there is something for the keeper
+	sync  chan struct{} // gets one when the list is to be read before it is time
 	guard chan struct{} // gets one when a lease ends sooner than those that are watched
 
 	// hard ends what is being finished when Stop can't wait for it.
@@ -37,14 +38,21 @@ type Supervisor struct {
 	phase    phase
 	cancel   context.CancelFunc // ends the loops
 	entries  map[string]*entry
-	queue    queue     // entries that want a lease, the soonest first
-	releases []*entry  // entries whose lease is to be given back
-	loops    int       // goroutines that poll
-	starting int       // entries that are in their first call
-	allowed  int       // how many may be: fewer while they are held back
-	renewNow bool      // a lease may be lost
+	queue    queue    // entries that want a lease, the soonest first
+	releases []*entry // entries whose lease is to be given back
+	loops    int      // goroutines that poll
+	starting int      // entries that are in their first call
+	allowed  int      // how many may be: fewer while they are held back
+	renewNow bool     // a lease may be lost
+	share    int      // how many of the tenants are this process's to poll; -1 is no bound
+	sharers  int      // how many processes there are
+	counted  int      // how many entries there were when the share was known
+	distrust distrust
 	watched  time.Time // no lease that is watched ends before
 	stats    Stats
+
+	syncs   int             // how many calls of Sync are under way
+	touched map[string]bool // what was added or removed since the first of them began
 }
 
 // phase is where a supervisor is in its life.
@@ -76,8 +84,8 @@ func New(s *session.Session, records Records, in Inbox, cfg Config) (*Supervisor
 	}
 	p := &Supervisor{
 		session: s, records: records, inbox: in, cfg: cfg, log: cfg.Logger,
-		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), done: make(chan struct{}),
-		entries: make(map[string]*entry), allowed: cfg.Starting,
+		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1), done: make(chan struct{}),
+		entries: make(map[string]*entry), allowed: cfg.Starting, share: -1,
 	}
 	p.hard, p.hardEnd = context.WithCancel(context.Background())
 	return p, nil
@@ -99,6 +107,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	all.Go(func() { s.watch() })
 	if s.cfg.Tenants != nil {
 		all.Go(func() { s.follow(ctx) })
+	}
+	if s.cfg.Watch != nil {
+		all.Go(func() { s.hear(ctx) })
 	}
 	go func() {
 		all.Wait()
@@ -155,10 +166,23 @@ func (s *Supervisor) Add(ids ...string) {
 	now := time.Now()
 	s.mu.Lock()
 	for _, id := range ids {
+		s.touch(id)
 		s.add(id, now)
 	}
 	s.mu.Unlock()
 	s.wake()
+}
+
+// touch notes that a Sync under way knows an older state of a tenant. The lock
+// is held.
+func (s *Supervisor) touch(id string) {
+	if s.syncs == 0 {
+		return
+	}
+	if s.touched == nil {
+		s.touched = make(map[string]bool)
+	}
+	s.touched[id] = true
 }
 
 // add makes sure that a tenant is polled. The lock is held.
@@ -166,7 +190,7 @@ func (s *Supervisor) add(id string, now time.Time) *entry {
 	e := s.entries[id]
 	switch {
 	case e == nil:
-		e = &entry{id: id, wanted: true, place: -1, rank: rand.Uint32()}
+		e = &entry{id: id, wanted: true, place: -1, rank: rand.Uint32(), order: orderOf(id)}
 		e.status = Status{Tenant: id, Since: now}
 		s.entries[id] = e
 		s.queue.put(e, now)
@@ -205,6 +229,7 @@ func (s *Supervisor) Remove(ctx context.Context, ids ...string) error {
 	s.mu.Lock()
 	var ends []<-chan struct{}
 	for _, id := range ids {
+		s.touch(id)
 		if end := s.remove(id); end != nil {
 			ends = append(ends, end)
 		}

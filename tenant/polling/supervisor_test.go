@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,6 +254,123 @@ func TestSyncMakesThePolledTenantsThoseOfTheStore(t *testing.T) {
 		assert.Equal(t, polling.Polling, state(t, p, "c"))
 		assert.Equal(t, polling.Polling, state(t, p, "d"))
 	})
+}
+
+// A list of ten thousand takes a while, and what it says of a tenant that was
+// registered or moved to a webhook meanwhile is old.
+func TestAListThatWasReadBeforeAChangeDoesNotUndoIt(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		for _, id := range []string{"moved", "new", "kept", "gone"} {
+			s.register(id)
+		}
+		p := s.supervisor(polling.Config{})
+		defer stop(t, p)
+		p.Add("moved", "kept", "gone")
+		synctest.Wait()
+		_, _, err := p.Sync(bg, func(yield func(tenant.Record, error) bool) {
+			p.Add("new")
+			require.NoError(t, p.HandOver(bg, "moved", func(context.Context) error { return nil }))
+			for _, id := range []string{"moved", "kept"} {
+				r, err := s.store.Get(bg, id)
+				if !yield(r, err) {
+					return
+				}
+			}
+		})
+		require.NoError(t, err)
+		_, polled := p.Status("moved")
+		assert.False(t, polled, "it has a webhook by now")
+		assert.Equal(t, polling.Polling, state(t, p, "new"))
+		assert.Equal(t, polling.Polling, state(t, p, "kept"))
+		_, polled = p.Status("gone")
+		assert.False(t, polled)
+
+		_, removed, err := p.Sync(bg, func(func(tenant.Record, error) bool) {})
+		require.NoError(t, err)
+		assert.Equal(t, 2, removed, "the next list decides")
+	})
+}
+
+func TestAChangeOfARecordIsHeardAtOnce(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		bot := s.register("shop")
+		s.register("cafe")
+		lists, watches := 0, 0
+		p := s.supervisor(polling.Config{
+			SyncEvery: time.Hour,
+			Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] {
+				lists++
+				return s.manager.List(ctx, tenant.Filter{})
+			},
+			Watch: func(ctx context.Context, f func(tenant.Change)) error {
+				switch watches++; watches {
+				case 1:
+					return errors.StoreUnavailable
+				case 2:
+					panic("oops")
+				}
+				return s.store.Watch(ctx, f)
+			},
+		})
+		defer stop(t, p)
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, map[string]int{"polling": 2}, p.Stats().Tenants)
+		assert.Equal(t, 3, watches)
+
+		s.put("shop", bot.RotateToken())
+		time.Sleep(4 * time.Second) // Telegram delays who asks for the same offset again
+		assert.Equal(t, polling.Polling, state(t, p, "shop"))
+		assert.Zero(t, p.Stats().Failures, "the old token is not even tried")
+		_, err := s.manager.Suspend(bg, "shop", "unpaid")
+		require.NoError(t, err)
+		assert.Equal(t, polling.Stopped, state(t, p, "shop"))
+		_, err = s.manager.Resume(bg, "shop")
+		require.NoError(t, err)
+		time.Sleep(4 * time.Second)
+		assert.Equal(t, polling.Polling, state(t, p, "shop"))
+		require.NoError(t, s.manager.Remove(bg, "cafe"))
+		assert.Equal(t, polling.Stopped, state(t, p, "cafe"))
+
+		before := lists
+		for i := range 100 {
+			s.register(fmt.Sprint("new", i))
+		}
+		time.Sleep(3 * time.Minute)
+		assert.Equal(t, polling.Polling, state(t, p, "new99"))
+		assert.LessOrEqual(t, lists-before, 2, "not a list for each of them")
+	})
+}
+
+func TestAStoreThatHangsIsAFailureOfThatTenant(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		s.register("shop")
+		hang := &hangingRecords{Records: s.store}
+		hang.on.Store(true)
+		p, err := polling.New(s.session, hang, s.inbox, polling.Config{})
+		require.NoError(t, err)
+		require.NoError(t, p.Start(bg))
+		defer stop(t, p)
+		p.Add("shop")
+		time.Sleep(31 * time.Second)
+		require.Equal(t, polling.Failing, state(t, p, "shop"))
+		hang.on.Store(false)
+		time.Sleep(time.Minute)
+		require.Equal(t, polling.Polling, state(t, p, "shop"))
+	})
+}
+
+// hangingRecords answer when the context ends.
+type hangingRecords struct {
+	polling.Records
+	on atomic.Bool
+}
+
+func (h *hangingRecords) Get(ctx context.Context, id string) (tenant.Record, error) {
+	if h.on.Load() {
+		<-ctx.Done()
+		return tenant.Record{}, ctx.Err()
+	}
+	return h.Records.Get(ctx, id)
 }
 
 func TestAListThatBreaksOffRemovesNobody(t *testing.T) {

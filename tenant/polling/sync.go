@@ -16,7 +16,21 @@ import (
 //
 // A record that can't be read is the sequence's end: then nothing is removed,
 // since what was not seen may be there, and the error is returned.
+//
+// Records may have been read a while ago. Tenants that are added or removed
+// meanwhile, by [Supervisor.Add], Remove or HandOver, stay as that has left them
+// until the next Sync.
 func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, error]) (added, removed int, err error) {
+	s.mu.Lock()
+	s.syncs++
+	s.mu.Unlock()
+	defer func() { // also when records panics
+		s.mu.Lock()
+		if s.syncs--; s.syncs == 0 {
+			s.touched = nil
+		}
+		s.mu.Unlock()
+	}()
 	seen := make(map[string]struct{})
 	for r, err := range records {
 		if err == nil && ctx.Err() != nil {
@@ -36,7 +50,7 @@ func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, 
 	}
 	s.mu.Lock()
 	for id, e := range s.entries {
-		if _, found := seen[id]; !found && e.wanted {
+		if _, found := seen[id]; !found && e.wanted && !s.touched[id] {
 			s.remove(id)
 			removed++
 		}
@@ -53,6 +67,9 @@ func (s *Supervisor) saw(r tenant.Record) (added bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[r.ID]
+	if s.touched[r.ID] && (e == nil || !e.wanted) {
+		return false
+	}
 	if e == nil || !e.wanted {
 		s.add(r.ID, now)
 		return true
@@ -78,8 +95,13 @@ func (s *Supervisor) follow(ctx context.Context) {
 		case added+removed > 0:
 			s.log.InfoContext(ctx, "tenants to poll changed", slog.Int("added", added), slog.Int("removed", removed))
 		}
+		// Many changes are one reason to look.
+		if sleep(ctx, s.cfg.SyncEvery/20); ctx.Err() != nil {
+			return
+		}
 		select {
 		case <-ticker.C:
+		case <-s.sync:
 		case <-ctx.Done():
 			return
 		}

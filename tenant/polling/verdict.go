@@ -113,6 +113,7 @@ func (l *loop) counted(err error) {
 	switch kind {
 	case errors.None:
 		l.entry.status.LastPoll = now
+		l.distrust = distrust{}
 	case errors.Conflict:
 		l.stats.Conflicts++
 		fallthrough

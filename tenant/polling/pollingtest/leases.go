@@ -55,6 +55,10 @@ func TestLeases(t *testing.T, h Harness) {
 		{"names are any text", anyText},
 		{"no tenants are no error", nothing},
 		{"of many who ask at the same time one gets each lease", together},
+		{"owners know of each other", known},
+		{"an owner that is silent is not there any more", s.silent},
+		{"owners and tenants have names of their own", ownNames},
+		{"of many who tell of themselves at the same time none is missed", knownTogether},
 		{"a context that has ended takes nothing", contexts},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -195,6 +199,75 @@ func together(t *testing.T, a, b polling.Leases) {
 	}
 }
 
+func beat(t testing.TB, l polling.Leases, owner string, want int, ttl time.Duration) map[string]int {
+	t.Helper()
+	wants, err := l.Heartbeat(context.Background(), owner, want, ttl)
+	require.NoError(t, err)
+	return wants
+}
+
+func known(t *testing.T, a, b polling.Leases) {
+	assert.Equal(t, map[string]int{"a": 5}, beat(t, a, "a", 5, long))
+	assert.Equal(t, map[string]int{"a": 5, "b": 0}, beat(t, b, "b", 0, long))
+	assert.Equal(t, map[string]int{"a": 1 << 30, "b": 0}, beat(t, a, "a", 1<<30, long), "the last word counts")
+	assert.Equal(t, map[string]int{"b": 0}, beat(t, a, "a", 3, 0), "it leaves")
+	assert.Equal(t, map[string]int{"b": 0}, beat(t, a, "a", 3, 0), "which it may do twice")
+	assert.Equal(t, map[string]int{"b": 7}, beat(t, b, "b", 7, long))
+}
+
+func (s suite) silent(t *testing.T, a, b polling.Leases) {
+	beat(t, a, "a", 1, s.brief)
+	beat(t, a, "c", 1, s.brief)
+	assert.Equal(t, map[string]int{"a": 1, "b": 1, "c": 2}, func() map[string]int {
+		beat(t, a, "c", 2, long)
+		return beat(t, b, "b", 1, long)
+	}())
+	for deadline := time.Now().Add(patience); ; time.Sleep(s.brief / 20) {
+		if wants := beat(t, b, "b", 1, long); len(wants) == 2 {
+			assert.Equal(t, map[string]int{"b": 1, "c": 2}, wants)
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "a stays for ever")
+	}
+}
+
+func ownNames(t *testing.T, a, b polling.Leases) {
+	names := []string{"shop", "Shop", "", "'; DROP TABLE leases; --", "%", `\`, strings.Repeat("o", 128), "🤖", " "}
+	want := make(map[string]int)
+	for i, name := range names {
+		want[name] = i
+		beat(t, a, name, i, long)
+		if name != "" {
+			assert.Equal(t, []string{"b"}, acquire(t, b, "b", long, name))
+			release(t, a, name, name)
+		}
+	}
+	assert.Equal(t, want, beat(t, b, "shop", 0, long))
+	beat(t, a, "b", 0, 0)
+	assert.Equal(t, []string{"b"}, acquire(t, a, "a", long, "shop"), "its leases do not end with its heartbeat")
+}
+
+func knownTogether(t *testing.T, a, b polling.Leases) {
+	const owners = 10
+	var all sync.WaitGroup
+	for i := range owners {
+		all.Go(func() {
+			l := a
+			if i%2 == 1 {
+				l = b
+			}
+			for range 3 {
+				wants, err := l.Heartbeat(context.Background(), fmt.Sprint(i), i, long)
+				if assert.NoError(t, err) {
+					assert.Equal(t, i, wants[fmt.Sprint(i)])
+				}
+			}
+		})
+	}
+	all.Wait()
+	assert.Len(t, beat(t, a, "0", 0, long), owners)
+}
+
 func contexts(t *testing.T, a, b polling.Leases) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -203,4 +276,7 @@ func contexts(t *testing.T, a, b polling.Leases) {
 	assert.Equal(t, []string{"b"}, acquire(t, b, "b", long, "shop"))
 	assert.ErrorIs(t, b.Release(ctx, "b", []string{"shop"}), errors.Canceled)
 	assert.Equal(t, []string{"b"}, acquire(t, a, "a", long, "shop"))
+	_, err = a.Heartbeat(ctx, "a", 1, long)
+	assert.ErrorIs(t, err, errors.Canceled)
+	assert.Equal(t, map[string]int{"b": 1}, beat(t, b, "b", 1, long))
 }
