@@ -175,7 +175,7 @@ func (m *Monitor) restore(snap Snapshot) bool {
 			status, why = snap.State.Status, cause(snap.State.Cause)
 			s.since = m.before(snap.State.Since)
 			s.streak, s.ema = snap.State.Streak, float32(snap.State.Average)
-			s.lastSeen = seen
+			s.lastSeen, s.failing = seen, seen // with the next failure it spans some time
 		}
 		switch d := s.suspended(); {
 		case d != nil && d.Quarantine:

@@ -15,6 +15,7 @@ type state struct {
 	lastSuccess, lastFailure, lastUpdate  int64
 	since                                 int64 // of the status
 	lastSeen                              int64 // of any outcome
+	failing                               int64 // since when, while calls fail in a row
 	short                                 window[uint16]
 	long                                  window[uint32]
 
@@ -104,6 +105,10 @@ func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verd
 	if failed {
 		s.failures++
 		s.unsaved.failures++
+		if s.streak >= 0 {
+			s.failing = now
+		}
+		s.failing = min(s.failing, now) // they need not be told in order
 		s.streak = max(min(s.streak, 0)-1, -math.MaxInt32)
 		if now >= s.lastFailure {
 			s.lastFailure, s.lastKind = now, o.Kind
