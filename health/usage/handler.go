@@ -112,12 +112,12 @@ func (rep *Report) csv() []byte {
 	w := csv.NewWriter(&b)
 	// Writing to memory can't fail.
 	_ = w.Write([]string{"date", "total_requests", "successful_requests", "failed_requests", "error_rate_percent",
-		"avg_response_time_ms", "p50_response_time_ms", "p95_response_time_ms", "p99_response_time_ms", "updates_received", "unique_chats"})
+		"avg_response_time_ms", "p50_response_time_ms", "p95_response_time_ms", "p99_response_time_ms", "updates_received", "unique_chats", "refused_requests"})
 	whole := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	real := func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 	for _, d := range rep.Days {
 		_ = w.Write([]string{d.Date, whole(d.Requests), whole(d.Successes), whole(d.Failures), real(d.ErrorRate),
-			real(d.Average), real(d.P50), real(d.P95), real(d.P99), whole(d.Received), whole(d.Chats)})
+			real(d.Average), real(d.P50), real(d.P95), real(d.P99), whole(d.Received), whole(d.Chats), whole(d.Refused)})
 	}
 	w.Flush()
 	return b.Bytes()

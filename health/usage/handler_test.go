@@ -45,6 +45,9 @@ func TestAnalyticsAsJSONHaveTheAuditsFigures(t *testing.T) {
 			r.Observe("a", usage.Call{Method: "sendMessage", Chat: usage.Chat{ID: 5}, Kind: kind, Latency: 100 * time.Millisecond})
 			monitor.Observe("a", health.Outcome{Kind: kind, RetryAfter: time.Minute})
 		}
+		for _, kind := range []errors.Kind{errors.Throttled, errors.BreakerOpen, errors.PoolFull, errors.Suspended, errors.Unverified} {
+			r.Observe("a", usage.Call{Method: "sendPhoto", Chat: usage.Chat{ID: 6}, Kind: kind, Latency: time.Hour})
+		}
 		r.Update("a", usage.Update{Type: "message", Chat: usage.Chat{Username: "@news"}})
 		require.NoError(t, r.Flush(t.Context()))
 
@@ -56,7 +59,7 @@ func TestAnalyticsAsJSONHaveTheAuditsFigures(t *testing.T) {
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
 		for name, want := range map[string]any{
 			"tenant": "a", "zone": "Asia/Kolkata", "from": "2000-01-01T00:00:00+05:30", "to": "2000-01-03T00:00:00+05:30",
-			"total_requests": 4.0, "successful_requests": 3.0, "failed_requests": 1.0, "error_rate_percent": 25.0,
+			"total_requests": 4.0, "successful_requests": 3.0, "failed_requests": 1.0, "refused_requests": 5.0, "error_rate_percent": 25.0,
 			"avg_response_time_ms": 100.0, "status": "healthy", "is_rate_limited": true, "last_active": "2000-01-02T12:00:00Z",
 			"updates_received": 1.0, "unique_chats": 2.0,
 		} {
@@ -73,6 +76,7 @@ func TestAnalyticsAsCSVHaveALineForEachDay(t *testing.T) {
 	store := usage.NewMemoryStore()
 	r := newRecorder(t, usage.Config{Store: store})
 	r.Observe("a", usage.Call{Method: "sendMessage", Latency: 100 * time.Millisecond})
+	r.Observe("a", usage.Call{Method: "sendMessage", Kind: errors.Throttled})
 	require.NoError(t, r.Flush(t.Context()))
 	h := usage.Handler(usage.NewReporter(store, nil), tenantA)
 	for _, w := range []*httptest.ResponseRecorder{
@@ -87,6 +91,8 @@ func TestAnalyticsAsCSVHaveALineForEachDay(t *testing.T) {
 		assert.Equal(t, "date", lines[0][0])
 		assert.Equal(t, []string{"0", "0", "0"}, lines[1][1:4])
 		assert.Equal(t, []string{"1", "1", "0", "0", "100"}, lines[3][1:6])
+		assert.Equal(t, "refused_requests", lines[0][11])
+		assert.Equal(t, "1", lines[3][11])
 	}
 	w := ask(h, "/", "Accept", "text/csv, application/json")
 	assert.Equal(t, "application/json", w.Header().Get("Content-Type"))

@@ -179,6 +179,14 @@ func (r *Recorder) Observe(tenant string, c Call) {
 	if c.Kind == errors.Canceled {
 		return
 	}
+	if refused(c.Kind) {
+		sh, h := r.begin(tenant, c.At)
+		defer sh.mu.Unlock()
+		if h != nil {
+			h.Refused++
+		}
+		return
+	}
 	poll := len(c.Method) == len(getUpdates) && strings.EqualFold(c.Method, getUpdates)
 	c.Chat = c.Chat.normal()
 	hash := c.Chat.hash()

@@ -56,6 +56,8 @@ type Totals struct {
 	Requests  uint64 `json:"total_requests"`
 	Successes uint64 `json:"successful_requests"`
 	Failures  uint64 `json:"failed_requests"`
+	// Refused are calls that this program held back. They are none of the above.
+	Refused uint64 `json:"refused_requests"`
 	// ErrorRate is the share of failures, in per cent.
 	ErrorRate float64 `json:"error_rate_percent"`
 	// The response times are in milliseconds: their mean, which is exact, and
@@ -153,6 +155,7 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 		if at.Before(from) || !at.Before(to) {
 			continue
 		}
+		r.apart()
 		dayAt(days, at).merge(r, reportExact, 0)
 		total.merge(r, reportExact, 0)
 		chats.add(&r.Top)
@@ -204,6 +207,7 @@ func totals(r *Rollup) Totals {
 		Requests:  r.Requests,
 		Successes: r.Requests - r.Failures,
 		Failures:  r.Failures,
+		Refused:   r.Refused,
 		P50:       millis(r.Latencies.Quantile(0.5)),
 		P95:       millis(r.Latencies.Quantile(0.95)),
 		P99:       millis(r.Latencies.Quantile(0.99)),
