@@ -31,10 +31,7 @@ func (m *Monitor) reason(s *state, now int64) string {
 	case pending:
 		return fmt.Sprintf("updates pile up at Telegram: %d wait, after %d the time before", s.rare.webhook.pending, s.rare.webhook.before)
 	case webhookFails:
-		if s.rare.webhook.lastError == "" {
-			return "Telegram can't deliver updates to the webhook"
-		}
-		return "Telegram can't deliver updates to the webhook: " + s.rare.webhook.lastError
+		return withReason(webhookFailsText, s.rare.webhook.lastError)
 	case byHand:
 		return withReason("suspended", s.rare.suspension.Reason)
 	case byQuarantine:
@@ -43,6 +40,8 @@ func (m *Monitor) reason(s *state, now int64) string {
 		return s.status.String()
 	}
 }
+
+const webhookFailsText = "Telegram can't deliver updates to the webhook"
 
 // recovering says what is missing for a better status.
 func (m *Monitor) recovering(s *state, now int64, to Status) string {

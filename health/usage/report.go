@@ -23,7 +23,8 @@ type Report struct {
 	// Totals are those of all days together.
 	Totals
 	// Status, Reason and the rate limit are the tenant's present state, from the
-	// monitor; the status of one that it does not know is "".
+	// monitor, as [health.Report.ForTenant] has it in English; the status of one
+	// that it does not know is "".
 	Status           string    `json:"status,omitempty"`
 	Reason           string    `json:"reason,omitempty"`
 	RateLimited      bool      `json:"is_rate_limited"`
@@ -190,6 +191,7 @@ func (p *Reporter) addState(rep *Report) {
 	if !found {
 		return
 	}
+	state = state.ForTenant(errors.Texts{}, "en")
 	rep.Status, rep.Reason = state.Status.String(), state.Reason
 	rep.RateLimitedUntil = state.RateLimitedUntil
 	rep.RateLimited = !state.RateLimitedUntil.IsZero()
