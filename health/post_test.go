@@ -145,7 +145,9 @@ func TestAPostsConfigIsChecked(t *testing.T) {
 }
 
 func TestWhatIsPostedOfAnAlertThatIsTooLongIsHowItEnded(t *testing.T) {
-	to := func(tenant string, s health.Status) health.Transition { return health.Transition{Tenant: tenant, To: s} }
+	to := func(tenant string, s health.Status) health.Transition {
+		return health.Transition{Tenant: tenant, To: s}
+	}
 	all := []health.Transition{
 		to("a", health.Degraded), to("b", health.Unhealthy), to("a", health.Unhealthy), to("c", health.Degraded), to("b", health.Healthy),
 	}

@@ -139,3 +139,18 @@ func groupName(group uint8) string {
 		return errors.Kind(group).String()
 	}
 }
+
+// groupNamed is the reverse of groupName.
+func groupNamed(name string) uint8 {
+	for _, group := range []uint8{groupPlatform, groupUpdates, groupSuspension} {
+		if groupName(group) == name {
+			return group
+		}
+	}
+	for _, kind := range errors.Kinds() {
+		if kind.String() == name {
+			return uint8(kind)
+		}
+	}
+	return groupNone
+}

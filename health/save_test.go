@@ -65,7 +65,9 @@ func TestWhatWasSavedIsThereAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := health.NewMemoryStore()
 		ctx := t.Context()
-		m := newMonitor(t, health.Config{Store: store})
+		h := &told{}
+		alerts := health.AlertConfig{Handlers: []health.AlertHandler{h}}
+		m := newMonitor(t, health.Config{Store: store, Alerts: alerts})
 		require.ErrorIs(t, m.Ready(), errors.Unavailable)
 		require.NoError(t, m.Start(ctx))
 		synctest.Wait()
@@ -91,8 +93,8 @@ func TestWhatWasSavedIsThereAfterARestart(t *testing.T) {
 		require.NoError(t, m.Stop(ctx))
 
 		time.Sleep(10 * time.Second)
-		h := &told{}
-		m = newMonitor(t, health.Config{Store: store, Alerts: health.AlertConfig{Handlers: []health.AlertHandler{h}}})
+		h.alerts = nil
+		m = newMonitor(t, health.Config{Store: store, Alerts: alerts})
 		require.NoError(t, m.Start(ctx))
 		synctest.Wait()
 		for i, id := range ids {

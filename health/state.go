@@ -37,6 +37,7 @@ type state struct {
 	lastKind errors.Kind // of the last failure
 	group    uint8       // that its alerts are of: a kind, or one of the groups
 	dirty    bool
+	urgent   bool   // the saver has been told to hurry
 	round    uint32 // of the save that last looked at it
 }
 
@@ -46,7 +47,10 @@ type rare struct {
 	limitedUntil int64
 	conflictAt   int64 // when conflicts were last counted
 	asked        int64 // when the prober last did
+	toldAt       int64 // of the transition that was last told; never before the first
 	webhook      webhookState
+	told         Status // to which it was
+	toldGroup    uint8  // of whose alert
 	conflicts    uint8
 	probes       uint8 // how often the prober asked since the tenant was well
 }
@@ -75,7 +79,7 @@ func newState() *state {
 // more returns what few need, to write to.
 func (s *state) more() *rare {
 	if s.rare == nil {
-		s.rare = &rare{limitedUntil: never, conflictAt: never, asked: never, webhook: webhookState{at: never, errorAt: never}}
+		s.rare = &rare{limitedUntil: never, conflictAt: never, asked: never, toldAt: never, webhook: webhookState{at: never, errorAt: never}}
 	}
 	return s.rare
 }

@@ -64,9 +64,7 @@ func (m *Monitor) decide(tenant string, d Suspension) {
 		}
 		s.more().suspension, s.dirty = &d, true
 		m.settle(sh, tenant, s, now)
-		if m.saver != nil {
-			m.saver.hurry(tenant)
-		}
+		m.hurry(tenant, s)
 	}
 }
 

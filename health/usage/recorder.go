@@ -88,6 +88,7 @@ type Recorder struct {
 	seq     uint64
 	flying  []Rollup   // the pending flush, which may or may not have been applied
 	waiting [][]Rollup // those after it
+	refused loop.Seldom
 }
 
 // shardCount keeps those who report apart. A power of two.
