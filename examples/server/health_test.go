@@ -193,7 +193,7 @@ func TestTheHealthOfTheFleet(t *testing.T) {
 	assert.Empty(t, all.Unhealthy)
 
 	for i := range 5 {
-		s.monitor.Observe("news", health.Outcome{At: time.Now().Add(time.Duration(i-5) * time.Second), Kind: errors.Timeout})
+		s.monitor.Observe("news", health.Outcome{At: time.Now().Add(time.Duration(i-4) * time.Second), Kind: errors.Timeout})
 	}
 	all = read[fleet](s, "/api/health")
 	require.Len(t, all.Unhealthy, 1)
