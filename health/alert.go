@@ -80,6 +80,18 @@ func bots(n int) string {
 	return fmt.Sprintf("%d bots", n)
 }
 
+// count counts the tenants.
+func (a *Alert) count() {
+	for _, t := range a.last() {
+		if t.To == Healthy {
+			a.Recovered++
+			continue
+		}
+		a.Failing++
+		a.Worst = max(a.Worst, t.To)
+	}
+}
+
 // last returns the last transition of each tenant, in the order of their first.
 func (a Alert) last() []Transition {
 	at := make(map[string]int, len(a.Transitions))

@@ -14,6 +14,12 @@ import (
 )
 
 // AlertConfig says who is told of transitions, and how often.
+//
+// With a [Store], what waits or is under way when a process crashes is told by
+// the one that loads it: how each tenant's status differs from that which was
+// last told, once, after GroupWait. Only an alert that some handlers had and
+// others had not, or of which it was not stored yet that they had, is told again.
+// So what a store has of a time without handlers is told when there are some.
 type AlertConfig struct {
 	// Handlers are told, each of every alert. Without any, transitions are not
 	// kept.
@@ -28,9 +34,9 @@ type AlertConfig struct {
 	CoolDown time.Duration
 	// Enabled says whether alerts are told by this process now: of several
 	// replicas each sees the same outage, and tells of it, unless all but one,
-	// the leader, are not enabled. What falls due meanwhile is dropped, as is
-	// what waits in a process that crashes: [Monitor.Unhealthy] has it still. It
-	// is called before each alert and must not block. Nil means always.
+	// the leader, are not enabled. What falls due meanwhile is dropped:
+	// [Monitor.Unhealthy] has it still. It is called before each alert and must
+	// not block. Nil means always.
 	Enabled func() bool
 }
 
@@ -50,16 +56,14 @@ type alerts struct {
 	handlers            []*alertQueue
 	groupWait, coolDown time.Duration
 	enabled             func() bool
+	told                func(Alert)
 	log                 *slog.Logger
 	kick                chan struct{} // holds one: look again
 
 	// mu guards what follows. It is taken while a shard's lock is held, and
 	// nothing is called under it.
-	mu     sync.Mutex
-	groups map[string]*alertGroup
-	// of says which group a tenant's transitions wait in. All that follow go
-	// there too, whatever they are about, so that they are told in order.
-	of      map[string]*alertGroup
+	mu      sync.Mutex
+	groups  map[string]*alertGroup // a few dozen at most
 	waiting int
 	dropped uint64
 	running bool
@@ -70,14 +74,18 @@ type alerts struct {
 type alertGroup struct {
 	name    string
 	waiting []Transition
-	tenants int       // how many have transitions that wait
+	// tenants are those whose transitions wait. All that follow go there too,
+	// whatever they are about, so that they are told in order.
+	tenants map[string]struct{}
 	first   time.Time // when the first of them came
 	worse   time.Time // when the first for the worse did; zero for none
 	cool    time.Time // until when it is told nothing
 	told    int       // how many tenants were failing in the last alert
 }
 
-func newAlerts(cfg AlertConfig, log *slog.Logger) (*alerts, error) {
+// newAlerts returns nil where nobody is to be told. told is called with each
+// alert once all handlers have had it.
+func newAlerts(cfg AlertConfig, log *slog.Logger, told func(Alert)) (*alerts, error) {
 	var bad []error
 	duration := func(name string, d *time.Duration, zero time.Duration) {
 		if *d == 0 {
@@ -96,7 +104,7 @@ func newAlerts(cfg AlertConfig, log *slog.Logger) (*alerts, error) {
 		log:       log,
 		kick:      make(chan struct{}, 1),
 		groups:    make(map[string]*alertGroup),
-		of:        make(map[string]*alertGroup),
+		told:      told,
 	}
 	for i, h := range cfg.Handlers {
 		if h == nil {
@@ -122,14 +130,16 @@ func (a *alerts) add(t Transition) {
 		return
 	}
 	now := time.Now()
-	g := a.of[t.Tenant]
+	g := a.of(t.Tenant)
 	if g == nil {
 		if g = a.groups[t.Group]; g == nil {
 			g = &alertGroup{name: t.Group}
 			a.groups[t.Group] = g
 		}
-		a.of[t.Tenant] = g
-		g.tenants++
+		if g.tenants == nil {
+			g.tenants = make(map[string]struct{})
+		}
+		g.tenants[t.Tenant] = struct{}{}
 	}
 	if len(g.waiting) == 0 {
 		g.first = now
@@ -148,6 +158,35 @@ func (a *alerts) add(t Transition) {
 	}
 }
 
+// of returns the group in which a tenant's transitions wait, or nil.
+func (a *alerts) of(tenant string) *alertGroup {
+	for _, g := range a.groups {
+		if _, waits := g.tenants[tenant]; waits {
+			return g
+		}
+	}
+	return nil
+}
+
+// retract drops what waits of a tenant, since it was taken for another than
+// it is.
+func (a *alerts) retract(tenant string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.of(tenant)
+	if g == nil {
+		return
+	}
+	delete(g.tenants, tenant)
+	a.waiting -= len(g.waiting)
+	g.waiting = slices.DeleteFunc(g.waiting, func(t Transition) bool { return t.Tenant == tenant })
+	a.waiting += len(g.waiting)
+	g.worse = time.Time{}
+	if slices.ContainsFunc(g.waiting, func(t Transition) bool { return t.To > t.From }) {
+		g.worse = g.first
+	}
+}
+
 // due returns when a group is to be told of.
 func (a *alerts) due(g *alertGroup) time.Time {
 	due := g.worse.Add(a.groupWait)
@@ -157,7 +196,7 @@ func (a *alerts) due(g *alertGroup) time.Time {
 	switch {
 	case a.waiting >= maxWaiting:
 		return g.first
-	case !g.worse.IsZero() && g.tenants >= max(surge*g.told, surgeLeast):
+	case !g.worse.IsZero() && len(g.tenants) >= max(surge*g.told, surgeLeast):
 		return due
 	case g.cool.After(due):
 		return g.cool
@@ -166,8 +205,31 @@ func (a *alerts) due(g *alertGroup) time.Time {
 }
 
 // take returns the alerts that are due, in the order in which they became so,
-// and when to look again.
+// and when to look again. It makes them without the lock, which those who report
+// wait for.
 func (a *alerts) take(now time.Time, all bool) (due []Alert, next time.Time) {
+	due = a.detach(now, all)
+	for i := range due {
+		due[i].count()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range due {
+		a.groups[due[i].Group].told = due[i].Failing
+	}
+	for _, g := range a.groups {
+		if len(g.waiting) > 0 {
+			if d := a.due(g); next.IsZero() || d.Before(next) {
+				next = d
+			}
+		}
+	}
+	a.wake = next
+	return due, next
+}
+
+// detach takes what is due out of its groups. A group that is told of stays.
+func (a *alerts) detach(now time.Time, all bool) []Alert {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var ready []*alertGroup
@@ -184,36 +246,13 @@ func (a *alerts) take(now time.Time, all bool) (due []Alert, next time.Time) {
 	slices.SortFunc(ready, func(g, h *alertGroup) int {
 		return cmp.Or(a.due(g).Compare(a.due(h)), g.first.Compare(h.first), cmp.Compare(g.name, h.name))
 	})
+	var due []Alert
 	for _, g := range ready {
-		due = append(due, a.alert(g, now))
+		due = append(due, Alert{ID: rand.Text(), Group: g.name, At: now.Round(0).UTC(), Transitions: g.waiting})
+		a.waiting -= len(g.waiting)
+		g.waiting, g.tenants, g.worse, g.cool = nil, nil, time.Time{}, now.Add(a.coolDown)
 	}
-	for _, g := range a.groups {
-		if len(g.waiting) > 0 {
-			if d := a.due(g); next.IsZero() || d.Before(next) {
-				next = d
-			}
-		}
-	}
-	a.wake = next
-	return due, next
-}
-
-// alert makes an alert of what waits in a group.
-func (a *alerts) alert(g *alertGroup, now time.Time) Alert {
-	alert := Alert{ID: rand.Text(), Group: g.name, At: now.Round(0).UTC(), Transitions: g.waiting}
-	for _, t := range alert.last() {
-		delete(a.of, t.Tenant)
-		if t.To == Healthy {
-			alert.Recovered++
-			continue
-		}
-		alert.Failing++
-		alert.Worst = max(alert.Worst, t.To)
-	}
-	a.waiting -= len(g.waiting)
-	g.told = alert.Failing
-	g.waiting, g.tenants, g.worse, g.cool = nil, 0, time.Time{}, now.Add(a.coolDown)
-	return alert
+	return due
 }
 
 // run tells the handlers until stop is closed, then of all that still waits,
@@ -249,9 +288,7 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) error {
 				a.log.Debug("alert not told: another process does", slog.String("alert", alert.ID))
 				continue
 			}
-			for _, h := range a.handlers {
-				h.put(alert)
-			}
+			a.tell(alert)
 		}
 		timer.Stop()
 		if !next.IsZero() {
@@ -275,6 +312,15 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) error {
 	return errors.Join(hang...)
 }
 
+// tell hands an alert to all handlers.
+func (a *alerts) tell(alert Alert) {
+	d := &delivery{Alert: alert, told: a.told}
+	d.left.Store(int32(len(a.handlers)))
+	for _, h := range a.handlers {
+		h.put(d)
+	}
+}
+
 const (
 	// lastAlert bounds how long the handlers are waited for once the monitor
 	// stops, and lastGrace how long thereafter for one to obey its context.
@@ -294,123 +340,4 @@ func (a *alerts) isEnabled() (is bool) {
 		}
 	}()
 	return a.enabled()
-}
-
-// alertQueue is a handler and the alerts that wait for it.
-type alertQueue struct {
-	handler AlertHandler
-	log     *slog.Logger
-	more    chan struct{} // holds one: look again
-	done    chan struct{} // closed once it tells no more
-
-	mu     sync.Mutex // guards what follows; nothing is called under it
-	queue  []Alert
-	closed bool
-}
-
-func newAlertQueue(h AlertHandler, log *slog.Logger) *alertQueue {
-	return &alertQueue{handler: h, log: log, more: make(chan struct{}, 1), done: make(chan struct{})}
-}
-
-// start runs the queue on a goroutine, and on another one should a handler end
-// it, as runtime.Goexit and so t.FailNow do.
-func (q *alertQueue) start(ctx context.Context) {
-	go func() {
-		ended := false
-		defer func() {
-			if !ended {
-				q.log.Error("alert handler ended its goroutine")
-				q.start(ctx)
-			}
-		}()
-		q.run(ctx)
-		ended = true
-		close(q.done)
-	}()
-}
-
-// wait waits for the queue's end, once ctx has ended only for a little. It
-// reports whether it came.
-func (q *alertQueue) wait(ctx context.Context) bool {
-	select {
-	case <-q.done:
-		return true
-	case <-ctx.Done():
-	}
-	select {
-	case <-q.done:
-		return true
-	case <-time.After(lastGrace):
-		return false
-	}
-}
-
-// put queues an alert; when the handler is too far behind it is dropped.
-func (q *alertQueue) put(a Alert) {
-	q.mu.Lock()
-	full := len(q.queue) >= maxQueue
-	if !full {
-		q.queue = append(q.queue, a)
-	}
-	q.mu.Unlock()
-	if full {
-		q.log.Error("alert dropped: its handler is too slow", slog.String("alert", a.ID), slog.String("text", a.Text(3)))
-	}
-	q.ring()
-}
-
-func (q *alertQueue) close() {
-	q.mu.Lock()
-	q.closed = true
-	q.mu.Unlock()
-	q.ring()
-}
-
-func (q *alertQueue) ring() {
-	select {
-	case q.more <- struct{}{}:
-	default:
-	}
-}
-
-// run hands over alerts until the queue is closed and empty, or ctx ends.
-func (q *alertQueue) run(ctx context.Context) {
-	for {
-		q.mu.Lock()
-		var next *Alert
-		if len(q.queue) > 0 {
-			first := q.queue[0]
-			next, q.queue = &first, q.queue[1:]
-		}
-		closed := q.closed
-		q.mu.Unlock()
-		switch {
-		case ctx.Err() != nil:
-			if next != nil {
-				q.log.Error("alert not handled: the monitor had to stop", slog.String("alert", next.ID), slog.String("text", next.Text(3)))
-				continue
-			}
-			if closed {
-				return
-			}
-		case next != nil:
-			q.handle(ctx, *next)
-			continue
-		case closed:
-			return
-		}
-		<-q.more // close rings too, also after ctx has ended
-	}
-}
-
-// handle calls the handler, whose panics end with the alert.
-func (q *alertQueue) handle(ctx context.Context, a Alert) {
-	defer func() {
-		if p := recover(); p != nil {
-			q.log.Error("alert handler panicked", slog.String("alert", a.ID), slog.String("panic", short(fmt.Sprint(p))))
-		}
-	}()
-	if err := q.handler.Handle(ctx, a); err != nil {
-		q.log.Error("alert not handled", slog.String("alert", a.ID), slog.String("text", a.Text(3)), slog.Any("err", errors.Classify(err)))
-	}
 }

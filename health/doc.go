@@ -34,14 +34,15 @@
 // # The decision to make
 //
 // Whom to tell. Transitions are told in alerts, by group: an outage of Telegram
-// is one alert, however many bots it hits. Each transition is told once.
+// is one alert, however many bots it hits. Each transition is told once, and
+// with a [Store] also those that waited when a process crashed: see [AlertConfig].
 //
 // # Where it is kept
 //
 // In memory, at most 1 KiB for each tenant, besides the id and the texts of
 // reasons and errors; and, with a [Store], in a database, to which each replica
-// adds what it has counted, every 5 min; what was decided on a suspension is
-// saved at once. The context of Start is not that which a signal ends: its end
+// adds what it has counted, every 5 min; what was decided on a suspension, and
+// what handlers of alerts are to be told or were told, is saved at once. The context of Start is not that which a signal ends: its end
 // is a crash, after which nothing is saved or told any more. Package healthtest has the suite for
 // stores.
 //

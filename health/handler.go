@@ -2,7 +2,6 @@ package health
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health/internal/web"
@@ -23,14 +22,16 @@ func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler 
 		if authorize != nil {
 			err = authorize(r)
 		}
-		limit := 100
-		if text := r.URL.Query().Get("limit"); err == nil && text != "" {
-			if limit, err = strconv.Atoi(text); err != nil || limit < 0 || limit > 1000 {
-				err = errors.BadRequest
-			}
+		var query map[string]string
+		if err == nil {
+			query, err = web.Query(r, "limit")
+		}
+		limit := 0
+		if err == nil {
+			limit, err = web.Number(query, "limit", 100, 0, 1000)
 		}
 		if err != nil {
-			errors.WriteProblem(w, r, err)
+			web.Problem(w, r, err)
 			return
 		}
 		web.JSON(w, http.StatusOK, struct {
@@ -40,8 +41,8 @@ func FleetHandler(m *Monitor, authorize func(*http.Request) error) http.Handler 
 	})
 }
 
-// TenantHandler answers with a tenant's [Report] as JSON, also with the reason of
-// a suspension in the words of whoever decided. tenant returns the id
+// TenantHandler answers with a tenant's [Report] as JSON, as [Report.ForTenant]
+// returns it in English: without what is for the operator. tenant returns the id
 // of the tenant that a request is about, if the client may see it, and else the
 // error that it gets as a problem document, such as [errors.Forbidden]; nil
 // lets in nobody:
@@ -60,7 +61,7 @@ func TenantHandler(m *Monitor, tenant func(*http.Request) (string, error)) http.
 		if err == nil {
 			report, found := m.Get(id)
 			if found {
-				web.JSON(w, http.StatusOK, report)
+				web.JSON(w, http.StatusOK, report.ForTenant(errors.Texts{}, "en"))
 				return
 			}
 			err = errors.NotFound

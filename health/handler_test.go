@@ -105,3 +105,69 @@ func TestFleetAndTenantAsJSON(t *testing.T) {
 		assert.EqualValues(t, c.status, body["status"], name)
 	}
 }
+
+// What the operator wrote, and what Telegram says of the operator's server, is
+// not for the tenant's people.
+func TestATenantsReportHasNoWordsForTheOperator(t *testing.T) {
+	const secret = "chargeback by jane@example.com"
+	for _, c := range []struct {
+		name   string
+		do     func(m *health.Monitor)
+		reason string
+		kind   errors.Kind
+	}{
+		{"suspended", func(m *health.Monitor) { m.Suspend("a", secret) }, errors.Friendly(errors.Suspended, "en"), errors.Suspended},
+		{"quarantined", func(m *health.Monitor) { m.Quarantine("a", secret) }, errors.Friendly(errors.Unauthorized, "en"), errors.Unauthorized},
+		{"the webhook fails", func(m *health.Monitor) {
+			m.SetWebhook("a", health.WebhookInfo{Set: true, LastErrorAt: time.Now(), LastError: secret})
+		}, "Telegram can't deliver updates to the webhook", errors.None},
+		{"the webhook fails and so do calls", func(m *health.Monitor) {
+			m.SetWebhook("a", health.WebhookInfo{Set: true, LastErrorAt: time.Now(), LastError: secret})
+			calls(m, "a", 5, errors.Timeout)
+		}, "the last 5 calls failed, the last one: timed out", errors.Timeout},
+		{"suspended, and the webhook fails", func(m *health.Monitor) {
+			m.SetWebhook("a", health.WebhookInfo{Set: true, LastErrorAt: time.Now(), LastError: secret})
+			m.Suspend("a", secret)
+		}, errors.Friendly(errors.Suspended, "en"), errors.Suspended},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMonitor(t, health.Config{})
+				c.do(m)
+				w, body := ask(health.TenantHandler(m, func(*http.Request) (string, error) { return "a", nil }), "GET", "/")
+				require.Equal(t, 200, w.Code)
+				assert.NotContains(t, w.Body.String(), "jane")
+				assert.Equal(t, []any{c.reason, c.kind.String()}, []any{body["reason"], body["kind"]})
+				w, _ = ask(health.FleetHandler(m, func(*http.Request) error { return nil }), "GET", "/")
+				if r := get(t, m, "a"); r.Status != health.Suspended {
+					assert.Contains(t, w.Body.String(), "jane", "the operator has it")
+				} else {
+					assert.Contains(t, r.Reason, "jane")
+				}
+				assert.NotNil(t, get(t, m, "a"))
+			})
+		})
+	}
+	m := newMonitor(t, health.Config{})
+	m.Suspend("a", secret)
+	german := errors.Texts{Catalogues: map[string]errors.Catalogue{"de": errors.CatalogueFunc(
+		func(k errors.Kind, _ errors.Scope, _ time.Duration) (string, bool) {
+			return "gesperrt", k == errors.Suspended
+		})}}
+	assert.Equal(t, "gesperrt", get(t, m, "a").ForTenant(german, "de").Reason)
+}
+
+func TestABadLimitIsNamed(t *testing.T) {
+	fleet := health.FleetHandler(newMonitor(t, health.Config{}), func(*http.Request) error { return nil })
+	for query, detail := range map[string]string{
+		"limit=many":         "The parameter limit must be a whole number from 0 to 1000.",
+		"limit=1001":         "The parameter limit must be a whole number from 0 to 1000.",
+		"limit=1&limit=2":    "The parameter limit is given more than once.",
+		"limit=%zz":          "The part of the address after the question mark can't be read.",
+		"limit=1;drop=table": "The part of the address after the question mark can't be read.",
+	} {
+		w, body := ask(fleet, "GET", "/?"+query)
+		assert.Equal(t, 400, w.Code, query)
+		assert.Equal(t, []any{detail, "bad_request"}, []any{body["detail"], body["kind"]}, query)
+	}
+}

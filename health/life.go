@@ -22,6 +22,9 @@ func (m *Monitor) Start(ctx context.Context) error {
 			running.Go(func() { err = m.saver.run(ctx, m, stop) })
 		}
 		running.Wait()
+		if err == nil && m.alerts != nil && m.saver != nil && m.saver.hasUrgent() && ctx.Err() == nil {
+			err = m.saver.last(ctx, m) // what was told meanwhile
+		}
 		return errors.Join(err, hang)
 	})
 }

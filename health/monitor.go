@@ -115,13 +115,6 @@ func New(cfg Config) (*Monitor, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	alerts, err := newAlerts(cfg.Alerts, cfg.Logger)
-	if err != nil {
-		bad = append(bad, fmt.Errorf("%s: %w", "Alerts", err))
-	}
-	if err := errors.Join(bad...); err != nil {
-		return nil, fmt.Errorf("health: %w", err)
-	}
 	m := &Monitor{
 		thresholds: thresholds,
 		start:      time.Now(),
@@ -129,8 +122,13 @@ func New(cfg Config) (*Monitor, error) {
 		long:       int64(cfg.LongWindow) / windowSlots,
 		seed:       maphash.MakeSeed(),
 		most:       int64(cfg.MaxTenants),
-		alerts:     alerts,
 		log:        cfg.Logger,
+	}
+	if m.alerts, err = newAlerts(cfg.Alerts, cfg.Logger, m.told); err != nil {
+		bad = append(bad, fmt.Errorf("%s: %w", "Alerts", err))
+	}
+	if err := errors.Join(bad...); err != nil {
+		return nil, fmt.Errorf("health: %w", err)
 	}
 	if cfg.Store != nil {
 		m.saver = newSaver(cfg)
@@ -333,6 +331,7 @@ func (m *Monitor) settle(sh *shard, tenant string, s *state, now int64) {
 		s.group = groupOf(why, s.lastKind)
 	}
 	if m.alerts != nil {
+		m.hurry(tenant, s) // a crash must not take what waits to be told with it
 		m.alerts.add(Transition{
 			Tenant: tenant,
 			From:   from,

@@ -223,11 +223,11 @@ func TestThresholdsAreOnesOwnAndAreChecked(t *testing.T) {
 	assert.Equal(t, health.Degraded, get(t, m, "b").Status, "also where a success makes the calls enough")
 
 	_, err := health.New(health.Config{
-		Thresholds: health.Thresholds{Degraded: 2, Unhealthy: math.NaN(), Consecutive: -1, MinCalls: -1, Recovery: -1, Successes: -1, Hold: -1, Conflicts: 1000, Pending: -1},
+		Thresholds: health.Thresholds{Degraded: 2, Unhealthy: math.NaN(), Consecutive: -1, MinCalls: -1, Recovery: -1, Successes: -1, Span: -1, Hold: -1, Conflicts: 1000, Pending: -1},
 		Window:     time.Millisecond, LongWindow: -1, MaxTenants: -1, SaveEvery: -1, SaveBatch: -1,
 		Alerts: health.AlertConfig{Handlers: []health.AlertHandler{nil}, GroupWait: -1, CoolDown: -1},
 	})
-	for _, field := range []string{"Degraded", "Unhealthy", "Consecutive", "MinCalls", "Recovery", "Successes", "Hold", "Conflicts", "Pending",
+	for _, field := range []string{"Degraded", "Unhealthy", "Consecutive", "MinCalls", "Recovery", "Successes", "Span", "Hold", "Conflicts", "Pending",
 		"Window", "LongWindow", "MaxTenants", "SaveEvery", "SaveBatch", "Handlers[0]", "GroupWait", "CoolDown"} {
 		assert.ErrorContains(t, err, field)
 	}

@@ -2,6 +2,7 @@ package health
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +34,9 @@ type PostConfig struct {
 	// Attempts is how often an alert is posted at most. 0 means 6, which takes
 	// about half a minute.
 	Attempts int
-	// Transitions bounds how many of an alert's are sent. 0 means 100. The
-	// counts are of all.
+	// Transitions bounds how many of an alert's are sent. 0 means 100. Where
+	// there are more, each tenant's last one is sent, and those of the tenants
+	// that are worst off if that is still too many. The counts are of all.
 	Transitions int
 }
 
@@ -94,7 +97,14 @@ const (
 )
 
 func (p *poster) handle(ctx context.Context, a Alert) error {
-	a.Transitions = a.Transitions[:min(len(a.Transitions), p.cfg.Transitions)]
+	if len(a.Transitions) > p.cfg.Transitions {
+		// How it ended says more than how it began.
+		a.Transitions = a.last()
+	}
+	if len(a.Transitions) > p.cfg.Transitions {
+		slices.SortStableFunc(a.Transitions, func(t, u Transition) int { return cmp.Compare(u.To, t.To) })
+		a.Transitions = a.Transitions[:p.cfg.Transitions]
+	}
 	body, err := json.Marshal(a)
 	if err != nil {
 		return fmt.Errorf("post alert: %w", err)

@@ -143,3 +143,31 @@ func TestAPostsConfigIsChecked(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", h, h, h), "s3cret")
 }
+
+func TestWhatIsPostedOfAnAlertThatIsTooLongIsHowItEnded(t *testing.T) {
+	to := func(tenant string, s health.Status) health.Transition {
+		return health.Transition{Tenant: tenant, To: s}
+	}
+	all := []health.Transition{
+		to("a", health.Degraded), to("b", health.Unhealthy), to("a", health.Unhealthy), to("c", health.Degraded), to("b", health.Healthy),
+	}
+	for most, want := range map[int][]health.Transition{
+		5: all,
+		4: {to("a", health.Unhealthy), to("b", health.Healthy), to("c", health.Degraded)},
+		3: {to("a", health.Unhealthy), to("b", health.Healthy), to("c", health.Degraded)},
+		2: {to("a", health.Unhealthy), to("c", health.Degraded)},
+		1: {to("a", health.Unhealthy)},
+	} {
+		r := &receiver{answers: []string{"200"}}
+		h, err := health.PostAlerts(health.PostConfig{URL: "https://example.com", Client: &http.Client{Transport: r}, Transitions: most})
+		require.NoError(t, err)
+		alert := health.Alert{Failing: 2, Recovered: 1, Transitions: all}
+		before := fmt.Sprint(all)
+		require.NoError(t, h.Handle(t.Context(), alert))
+		var got health.Alert
+		require.NoError(t, json.Unmarshal(r.bodies[0], &got))
+		assert.Equal(t, want, got.Transitions, most)
+		assert.Equal(t, []int{2, 1}, []int{got.Failing, got.Recovered})
+		assert.Equal(t, before, fmt.Sprint(all), "which handlers share")
+	}
+}

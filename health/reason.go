@@ -31,10 +31,7 @@ func (m *Monitor) reason(s *state, now int64) string {
 	case pending:
 		return fmt.Sprintf("updates pile up at Telegram: %d wait, after %d the time before", s.rare.webhook.pending, s.rare.webhook.before)
 	case webhookFails:
-		if s.rare.webhook.lastError == "" {
-			return "Telegram can't deliver updates to the webhook"
-		}
-		return "Telegram can't deliver updates to the webhook: " + s.rare.webhook.lastError
+		return withReason(webhookFailsText, s.rare.webhook.lastError)
 	case byHand:
 		return withReason("suspended", s.rare.suspension.Reason)
 	case byQuarantine:
@@ -43,6 +40,8 @@ func (m *Monitor) reason(s *state, now int64) string {
 		return s.status.String()
 	}
 }
+
+const webhookFailsText = "Telegram can't deliver updates to the webhook"
 
 // recovering says what is missing for a better status.
 func (m *Monitor) recovering(s *state, now int64, to Status) string {
@@ -139,4 +138,19 @@ func groupName(group uint8) string {
 	default:
 		return errors.Kind(group).String()
 	}
+}
+
+// groupNamed is the reverse of groupName.
+func groupNamed(name string) uint8 {
+	for _, group := range []uint8{groupPlatform, groupUpdates, groupSuspension} {
+		if groupName(group) == name {
+			return group
+		}
+	}
+	for _, kind := range errors.Kinds() {
+		if kind.String() == name {
+			return uint8(kind)
+		}
+	}
+	return groupNone
 }

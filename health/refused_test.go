@@ -72,3 +72,20 @@ func TestNobodyIsNoTenant(t *testing.T) {
 		assert.Len(t, stored(t, store), 1)
 	})
 }
+
+func TestARefusedSnapshotIsLoggedOnceAMinuteAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := newMonitor(t, health.Config{Store: picky{health.NewMemoryStore()}, SaveEvery: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		require.NoError(t, m.Start(t.Context()))
+		long := string(bytes.Repeat([]byte{'x'}, 101))
+		for range 600 {
+			m.Observe(long, health.Outcome{})
+			m.Observe(long+"y", health.Outcome{})
+			time.Sleep(time.Second)
+		}
+		require.NoError(t, m.Stop(t.Context()))
+		assert.InDelta(t, 10, bytes.Count(log.Bytes(), []byte("snapshot dropped")), 1)
+		assert.Contains(t, log.String(), "left_out=")
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -20,6 +21,10 @@ type Report struct {
 	Status Status    `json:"status"`
 	Since  time.Time `json:"since,omitzero"`
 	Reason string    `json:"reason,omitempty"`
+	// Kind is the kind of failure behind the status: [errors.Suspended] for a
+	// tenant that was switched off by hand, [errors.Unauthorized] for one in
+	// quarantine, and [errors.None] where it is none.
+	Kind errors.Kind `json:"kind"`
 
 	// Requests were sent. Of them, Failures speak against the bot, its token,
 	// Telegram or the way to it; Rejected were answered in order, with "no":
@@ -58,6 +63,8 @@ type Report struct {
 	Breaker Breaker `json:"breaker"`
 	// Webhook is what getWebhookInfo last said; nil before the first time.
 	Webhook *WebhookInfo `json:"webhook,omitempty"`
+
+	words bool // Reason has Telegram's words on the webhook
 }
 
 // Rate is the share of calls that failed within a time.
@@ -117,6 +124,7 @@ func (m *Monitor) report(tenant string, s *state, now int64) Report {
 		Status:              s.status,
 		Since:               m.wall(s.since),
 		Reason:              m.reason(s, now),
+		Kind:                s.kind(),
 		Requests:            s.requests,
 		Failures:            s.failures,
 		Rejected:            s.rejected,
@@ -137,8 +145,28 @@ func (m *Monitor) report(tenant string, s *state, now int64) Report {
 		r.ErrorRate = float64(r.Failures) / float64(r.Requests)
 	}
 	r.Webhook = m.info(s)
+	r.words = s.cause == webhookFails && strings.HasPrefix(r.Reason, webhookFailsText)
 	if s.rare != nil && s.rare.limitedUntil > now {
 		r.RateLimitedUntil = m.wall(s.rare.limitedUntil)
+	}
+	return r
+}
+
+// ForTenant returns the report as the tenant's own people may see it. Why a
+// tenant was suspended and what Telegram says of the webhook are words for the
+// operator: instead there is the friendly text of the catalogue, in the language
+// or the nearest one that there is.
+func (r Report) ForTenant(texts errors.Texts, lang string) Report {
+	if r.Status == Suspended {
+		r.Reason = texts.Friendly(r.Kind, lang)
+	}
+	if r.Webhook != nil && r.Webhook.LastError != "" {
+		w := *r.Webhook
+		w.LastError = ""
+		if r.words {
+			r.Reason = webhookFailsText
+		}
+		r.Webhook = &w
 	}
 	return r
 }

@@ -28,7 +28,8 @@ type saver struct {
 	seq    uint64     // of the pending flush
 	flying []Snapshot // the pending flush, which may or may not have been applied
 	// halves are what follows it of a flush that was refused.
-	halves [][]Snapshot
+	halves  [][]Snapshot
+	refused loop.Seldom
 
 	round uint32 // of saves; the loop's own
 
@@ -243,7 +244,7 @@ func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, do
 		return at, false, err
 	case len(s.flying) == 1:
 		// To try it again would keep all others from being saved, for ever.
-		s.log.Error("health snapshot dropped: the store refuses it", slog.String("tenant", s.flying[0].Tenant),
+		s.refused.Log(s.log, "health snapshot dropped: the store refuses it", slog.String("tenant", s.flying[0].Tenant),
 			slog.Any("err", errors.Classify(err)))
 	default:
 		// A refused flush was not applied. One snapshot of it is to blame, and

@@ -65,13 +65,17 @@ func TestWhatWasSavedIsThereAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := health.NewMemoryStore()
 		ctx := t.Context()
-		m := newMonitor(t, health.Config{Store: store})
+		h := &told{}
+		alerts := health.AlertConfig{Handlers: []health.AlertHandler{h}}
+		m := newMonitor(t, health.Config{Store: store, Alerts: alerts})
 		require.ErrorIs(t, m.Ready(), errors.Unavailable)
 		require.NoError(t, m.Start(ctx))
 		synctest.Wait()
 		require.NoError(t, m.Ready())
 		calls(m, "ill", 30, errors.None)
-		calls(m, "ill", 6, errors.Timeout)
+		calls(m, "ill", 5, errors.Timeout)
+		time.Sleep(2 * time.Second)
+		calls(m, "ill", 1, errors.Timeout)
 		calls(m, "well", 3, errors.None)
 		m.Update("well", time.Time{})
 		m.Suspend("unpaid", "no money")
@@ -89,8 +93,8 @@ func TestWhatWasSavedIsThereAfterARestart(t *testing.T) {
 		require.NoError(t, m.Stop(ctx))
 
 		time.Sleep(10 * time.Second)
-		h := &told{}
-		m = newMonitor(t, health.Config{Store: store, Alerts: health.AlertConfig{Handlers: []health.AlertHandler{h}}})
+		h.alerts = nil
+		m = newMonitor(t, health.Config{Store: store, Alerts: alerts})
 		require.NoError(t, m.Start(ctx))
 		synctest.Wait()
 		for i, id := range ids {

@@ -31,11 +31,12 @@ type Snapshot struct {
 	LastUpdate       time.Time   `json:"last_update,omitzero"`
 	RateLimitedUntil time.Time   `json:"rate_limited_until,omitzero"`
 
-	// State, Webhook and Suspension stay as they are in the snapshot where
+	// State, Webhook, Suspension and Told stay as they are in the snapshot where
 	// their own time is later.
 	State      State        `json:"state,omitzero"`
 	Webhook    *WebhookInfo `json:"webhook,omitempty"`
 	Suspension *Suspension  `json:"suspension,omitempty"`
+	Told       *Told        `json:"told,omitempty"`
 }
 
 // State is what only the last calls tell.
@@ -84,6 +85,10 @@ func (s *Snapshot) Merge(add Snapshot) {
 		decision := *add.Suspension
 		s.Suspension = &decision
 	}
+	if add.Told != nil && (s.Told == nil || add.Told.At.After(s.Told.At)) {
+		told := *add.Told
+		s.Told = &told
+	}
 }
 
 func later(t *time.Time, u time.Time) {
@@ -114,6 +119,7 @@ func (m *Monitor) take(tenant string, s *state) Snapshot {
 		LastFailureKind: s.lastKind,
 		LastUpdate:      m.wall(s.lastUpdate),
 		Webhook:         m.info(s),
+		Told:            m.toldOf(s),
 	}
 	if r := s.rare; r != nil {
 		snap.RateLimitedUntil, snap.Suspension = m.wall(r.limitedUntil), r.suspension
@@ -133,7 +139,7 @@ func (m *Monitor) take(tenant string, s *state) Snapshot {
 	merge(&s.older, &s.fresh, stateBins)
 	s.fresh.clear()
 	s.unsaved.requests, s.unsaved.failures, s.unsaved.rejected, s.unsaved.refused = 0, 0, 0, 0
-	s.dirty = false
+	s.dirty, s.urgent = false, false
 	return snap
 }
 
@@ -175,7 +181,7 @@ func (m *Monitor) restore(snap Snapshot) bool {
 			status, why = snap.State.Status, cause(snap.State.Cause)
 			s.since = m.before(snap.State.Since)
 			s.streak, s.ema = snap.State.Streak, float32(snap.State.Average)
-			s.lastSeen = seen
+			s.lastSeen, s.failing = seen, seen // with the next failure it spans some time
 		}
 		switch d := s.suspended(); {
 		case d != nil && d.Quarantine:
@@ -196,6 +202,7 @@ func (m *Monitor) restore(snap Snapshot) bool {
 		if status == Degraded || status == Unhealthy {
 			sh.ill[snap.Tenant] = s
 		}
+		m.restoreTold(snap.Tenant, s, snap.Told)
 	}
 	return s != nil
 }
@@ -213,6 +220,6 @@ func (m *Monitor) restoreDecision(tenant string, s *state, d *Suspension) {
 		later := *ours
 		later.At = d.At.Add(tick)
 		s.rare.suspension, s.dirty = &later, true
-		m.saver.hurry(tenant)
+		m.hurry(tenant, s)
 	}
 }

@@ -24,13 +24,15 @@ func TestASnapshotsJSONIsFixed(t *testing.T) {
 		State:      health.State{At: at, Status: health.Degraded, Since: at, Cause: 2, Streak: -1, Average: 80 * time.Millisecond},
 		Webhook:    &health.WebhookInfo{At: at, Set: true, Pending: 1, LastErrorAt: at, LastError: "x"},
 		Suspension: &health.Suspension{Suspended: true, Quarantine: true, Reason: "why", At: at},
+		Told:       &health.Told{At: at, Status: health.Unhealthy, Group: "platform"},
 	}
 	s.Latency.Add(80 * time.Millisecond)
 	const want = `{"tenant":"a","requests":5,"failures":4,"rejected":3,"refused":2,"latency":"AQCrAQE","last_success":"2026-03-29T01:30:00Z",` +
 		`"last_failure":"2026-03-29T01:30:00Z","last_failure_kind":"timeout","last_update":"2026-03-29T01:30:00Z","rate_limited_until":"2026-03-29T01:30:00Z",` +
 		`"state":{"at":"2026-03-29T01:30:00Z","status":"degraded","since":"2026-03-29T01:30:00Z","cause":2,"streak":-1,"average":80000000},` +
 		`"webhook":{"at":"2026-03-29T01:30:00Z","set":true,"pending":1,"last_error_at":"2026-03-29T01:30:00Z","last_error":"x"},` +
-		`"suspension":{"suspended":true,"quarantine":true,"reason":"why","at":"2026-03-29T01:30:00Z"}}`
+		`"suspension":{"suspended":true,"quarantine":true,"reason":"why","at":"2026-03-29T01:30:00Z"},` +
+		`"told":{"at":"2026-03-29T01:30:00Z","status":"unhealthy","group":"platform"}}`
 	got, err := json.Marshal(s)
 	require.NoError(t, err)
 	assert.Equal(t, want, string(got))
@@ -48,7 +50,7 @@ func TestASnapshotsJSONIsFixed(t *testing.T) {
 func TestTheOrderOfSnapshotsDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base := time.Date(2026, 3, 29, 1, 30, 0, 0, time.UTC)
-		offsets := rapid.Permutation([]int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}).Draw(t, "times")
+		offsets := rapid.Permutation([]int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}).Draw(t, "times")
 		at := func(i int) time.Time { return base.Add(time.Duration(offsets[i]) * time.Second) }
 		var list []health.Snapshot
 		for i := range 4 {
@@ -67,6 +69,9 @@ func TestTheOrderOfSnapshotsDoesNotMatter(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "suspension") {
 				s.Suspension = &health.Suspension{At: at(12 + i), Suspended: i%2 == 0}
+			}
+			if rapid.Bool().Draw(t, "told") {
+				s.Told = &health.Told{At: at(16 + i), Status: health.Status(i)}
 			}
 			list = append(list, s)
 		}

@@ -15,6 +15,7 @@ type state struct {
 	lastSuccess, lastFailure, lastUpdate  int64
 	since                                 int64 // of the status
 	lastSeen                              int64 // of any outcome
+	failing                               int64 // since when, while calls fail in a row
 	short                                 window[uint16]
 	long                                  window[uint32]
 
@@ -36,6 +37,7 @@ type state struct {
 	lastKind errors.Kind // of the last failure
 	group    uint8       // that its alerts are of: a kind, or one of the groups
 	dirty    bool
+	urgent   bool   // the saver has been told to hurry
 	round    uint32 // of the save that last looked at it
 }
 
@@ -45,7 +47,10 @@ type rare struct {
 	limitedUntil int64
 	conflictAt   int64 // when conflicts were last counted
 	asked        int64 // when the prober last did
+	toldAt       int64 // of the transition that was last told; never before the first
 	webhook      webhookState
+	told         Status // to which it was
+	toldGroup    uint8  // of whose alert
 	conflicts    uint8
 	probes       uint8 // how often the prober asked since the tenant was well
 }
@@ -74,7 +79,7 @@ func newState() *state {
 // more returns what few need, to write to.
 func (s *state) more() *rare {
 	if s.rare == nil {
-		s.rare = &rare{limitedUntil: never, conflictAt: never, asked: never, webhook: webhookState{at: never, errorAt: never}}
+		s.rare = &rare{limitedUntil: never, conflictAt: never, asked: never, toldAt: never, webhook: webhookState{at: never, errorAt: never}}
 	}
 	return s.rare
 }
@@ -104,6 +109,10 @@ func (s *state) observe(now int64, shortSlot, longSlot int32, o *Outcome, v verd
 	if failed {
 		s.failures++
 		s.unsaved.failures++
+		if s.streak >= 0 {
+			s.failing = now
+		}
+		s.failing = min(s.failing, now) // they need not be told in order
 		s.streak = max(min(s.streak, 0)-1, -math.MaxInt32)
 		if now >= s.lastFailure {
 			s.lastFailure, s.lastKind = now, o.Kind

@@ -9,9 +9,9 @@ type Suspension struct {
 	// Quarantine says that Telegram no longer accepts the token, and nobody
 	// here decided.
 	Quarantine bool `json:"quarantine,omitempty"`
-	// Reason is why; at most [MaxTextLen] bytes of it are kept. The tenant's
-	// own people may read it, by [TenantHandler] and in reports of usage, so
-	// what is only for the operator is not for here.
+	// Reason is why, for the operator; at most [MaxTextLen] bytes of it are
+	// kept, and nothing that looks like a token. The tenant's own people do not
+	// get it: see [Report.ForTenant].
 	Reason string `json:"reason,omitempty"`
 	// At is when it was decided.
 	At time.Time `json:"at"`
@@ -64,9 +64,7 @@ func (m *Monitor) decide(tenant string, d Suspension) {
 		}
 		s.more().suspension, s.dirty = &d, true
 		m.settle(sh, tenant, s, now)
-		if m.saver != nil {
-			m.saver.hurry(tenant)
-		}
+		m.hurry(tenant, s)
 	}
 }
 

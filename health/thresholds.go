@@ -17,6 +17,12 @@ type Thresholds struct {
 	// Consecutive is the number of failures in a row from which on a tenant is
 	// unhealthy. 0 means 5.
 	Consecutive int
+	// Span is how long it must be from the first to the last failure in a row
+	// before they say more than the share of failures does, where there were
+	// MinCalls within the window: one connection that breaks fails all calls
+	// on it at the same moment. With fewer calls it does not matter. 0 means 2 s,
+	// and 1 ns that it never matters.
+	Span time.Duration
 	// MinCalls is how many calls there must be before their share of failures
 	// counts. 0 means 10.
 	MinCalls int
@@ -75,12 +81,16 @@ func (t Thresholds) withDefaults() (Thresholds, error) {
 	if t.Conflicts > maxConflicts {
 		bad = append(bad, fmt.Errorf("%s is above %d", "Conflicts", maxConflicts))
 	}
-	if t.Hold == 0 {
-		t.Hold = time.Minute
+	duration := func(name string, v *time.Duration, zero time.Duration) {
+		if *v == 0 {
+			*v = zero
+		}
+		if *v < 0 {
+			bad = append(bad, fmt.Errorf("%s is negative", name))
+		}
 	}
-	if t.Hold < 0 {
-		bad = append(bad, errors.New("Hold is negative"))
-	}
+	duration("Span", &t.Span, 2*time.Second)
+	duration("Hold", &t.Hold, time.Minute)
 	return t, errors.Join(bad...)
 }
 
@@ -108,7 +118,7 @@ func (t *Thresholds) judge(s *state, now int64) (Status, cause) {
 			status, why = to, c
 		}
 	}
-	if s.streak <= -int32(t.Consecutive) {
+	if t.inARow(s) {
 		worse(Unhealthy, inARow)
 	}
 	level := func(w tally[uint32], c cause, most Status) {
@@ -148,6 +158,18 @@ func (t *Thresholds) judge(s *state, now int64) (Status, cause) {
 		}
 	}
 	return status, why
+}
+
+// inARow reports whether the failures in a row say by themselves that a tenant
+// is unhealthy. Those of one moment among many calls may all be of one
+// connection, and the share says how bad that is; one that goes on soon spans
+// some time.
+func (t *Thresholds) inARow(s *state) bool {
+	if s.streak > -int32(t.Consecutive) {
+		return false
+	}
+	short := s.short.sum
+	return int64(short.calls) < int64(t.MinCalls) || short.rate() >= t.Unhealthy || s.lastFailure-s.failing >= int64(t.Span)
 }
 
 // next returns the status after an event, and what it follows from.

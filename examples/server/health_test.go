@@ -166,7 +166,8 @@ func TestTheHealthOfABot(t *testing.T) {
 	_, err = s.manager.Suspend(t.Context(), "shop", "unpaid")
 	require.NoError(t, err)
 	get()
-	assert.Equal(t, []string{"suspended", "suspended: unpaid"}, []string{r.Status, r.Reason})
+	assert.Equal(t, []string{"suspended", "This bot is suspended. Please contact support to have it resumed."}, []string{r.Status, r.Reason},
+		"the operator's words are not the tenant's")
 	require.NoError(t, s.manager.Remove(t.Context(), "shop"))
 	s.problem("/api/bots/shop/health", http.StatusNotFound, errors.NotFound)
 }
@@ -191,8 +192,8 @@ func TestTheHealthOfTheFleet(t *testing.T) {
 	assert.Equal(t, "closed", all.Fleet.Breaker)
 	assert.Empty(t, all.Unhealthy)
 
-	for range 5 {
-		s.monitor.Observe("news", health.Outcome{Kind: errors.Timeout})
+	for i := range 5 {
+		s.monitor.Observe("news", health.Outcome{At: time.Now().Add(time.Duration(i-4) * time.Second), Kind: errors.Timeout})
 	}
 	all = read[fleet](s, "/api/health")
 	require.Len(t, all.Unhealthy, 1)

@@ -27,6 +27,8 @@ func TestStore(t *testing.T, open func(*testing.T) health.Store) {
 		{"a flush is applied whole or not at all", whole},
 		{"pages hold all, once, by id", pages},
 		{"a suspension survives what others save", suspension},
+		{"what was not told before a crash is told after it, once", toldAfterCrash},
+		{"a row that is refused for ever keeps no other one out", refusedRow},
 		{"what was deleted is gone, and begins anew", deleted},
 		{"errors have their kinds", kinds},
 		{"writers at the same time lose nothing", concurrent},
@@ -46,6 +48,7 @@ func full(tenant string) health.Snapshot {
 		State:      health.State{At: day.Add(3 * time.Second), Status: health.Degraded, Since: day, Cause: 2, Streak: -3, Average: 81 * time.Millisecond},
 		Webhook:    &health.WebhookInfo{At: day, Set: true, Pending: 7, LastErrorAt: day.Add(-time.Minute), LastError: "Read timeout expired – 'quoted'"},
 		Suspension: &health.Suspension{Suspended: true, Quarantine: true, Reason: "why", At: day},
+		Told:       &health.Told{At: day, Status: health.Degraded, Group: "platform"},
 	}
 	for i := range 100 {
 		s.Latency.Add(time.Duration(i) * 10 * time.Millisecond)
@@ -101,6 +104,7 @@ func added(t *testing.T, s health.Store) {
 	second.LastFailure, second.LastFailureKind = day.Add(time.Hour), errors.Conflict
 	second.State = health.State{At: day.Add(time.Hour), Status: health.Healthy, Streak: 4}
 	second.Webhook = nil
+	second.Told = &health.Told{At: day.Add(-time.Minute)}
 	second.Suspension = &health.Suspension{At: day.Add(time.Minute)}
 	merge(t, s, "w", 1, first)
 	merge(t, s, "w", 2, second)

@@ -28,7 +28,8 @@
 //
 // A failure here is any error that a caller got, also that a user blocked the
 // bot: it is the owner's view of what came of the bot's messages. Whether the
-// bot is well is package health's, which counts less as a failure.
+// bot is well is package health's, which counts less as a failure. What this
+// program held back itself was never sent: it is counted apart, as refused.
 //
 // # The decision to make
 //

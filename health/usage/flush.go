@@ -91,9 +91,9 @@ func (r *Recorder) flushBatch(ctx context.Context) (done bool, err error) {
 	case len(r.flying) == 1:
 		// To try it again would keep all others from being saved, for ever.
 		bad := &r.flying[0]
-		r.log.Error("usage dropped: the store refuses it", slog.String("tenant", bad.Tenant), slog.Time("start", bad.Start),
+		r.refused.Log(r.log, "usage dropped: the store refuses it", slog.String("tenant", bad.Tenant), slog.Time("start", bad.Start),
 			slog.Any("err", errors.Classify(err)))
-		r.lost.Add(bad.Requests + bad.Received)
+		r.lost.Add(bad.Requests + bad.Refused + bad.Received)
 		r.count.Add(-1)
 	default:
 		// A refused flush was not applied. One roll-up of it is to blame, and

@@ -45,7 +45,7 @@ func Handler(p *Reporter, tenant func(*http.Request) (string, error)) http.Handl
 			rep, err = p.Report(r.Context(), id, from, to, q.zone)
 		}
 		if err != nil {
-			errors.WriteProblem(w, r, err)
+			web.Problem(w, r, err)
 			return
 		}
 		w.Header().Set("Vary", "Accept")
@@ -64,31 +64,18 @@ type query struct {
 	csv  bool
 }
 
-func parseQuery(r *http.Request) (query, error) {
-	q := query{days: 7, zone: time.UTC}
-	values := r.URL.Query()
-	bad := func(what string) (query, error) {
-		return q, &errors.Error{Kind: errors.BadRequest, Op: "read query", Err: errors.New(what), Delivery: errors.NotDelivered}
+func parseQuery(r *http.Request) (q query, err error) {
+	values, err := web.Query(r, "days", "zone", "format")
+	if err != nil {
+		return q, err
 	}
-	if text := values.Get("days"); text != "" {
-		days, err := strconv.Atoi(text)
-		if err != nil || days < 1 || days > MaxDays {
-			return bad("days is not a number from 1 to 400")
-		}
-		q.days = days
+	if q.days, err = web.Number(values, "days", 7, 1, MaxDays); err != nil {
+		return q, err
 	}
-	if name := values.Get("zone"); name != "" {
-		// "Local" would be this server's, which is nobody's business.
-		if len(name) > 64 || name == "Local" {
-			return bad("zone is not known")
-		}
-		zone, err := time.LoadLocation(name)
-		if err != nil {
-			return bad("zone is not known")
-		}
-		q.zone = zone
+	if q.zone, err = zoneOf(values["zone"]); err != nil {
+		return q, err
 	}
-	switch values.Get("format") {
+	switch values["format"] {
 	case "json":
 	case "csv":
 		q.csv = true
@@ -96,9 +83,19 @@ func parseQuery(r *http.Request) (query, error) {
 		accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
 		q.csv = strings.Contains(accept, "text/csv") && !strings.Contains(accept, "json")
 	default:
-		return bad("format is neither json nor csv")
+		return q, web.BadQuery("The parameter format must be json or csv.")
 	}
 	return q, nil
+}
+
+func zoneOf(name string) (*time.Location, error) {
+	// "Local" would be this server's, which is nobody's business.
+	if len(name) <= 64 && name != "Local" {
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone, nil
+		}
+	}
+	return nil, web.BadQuery("The parameter zone must be the name of a time zone, such as Europe/Berlin.")
 }
 
 // span returns the last days of the zone, today included.
@@ -112,12 +109,12 @@ func (rep *Report) csv() []byte {
 	w := csv.NewWriter(&b)
 	// Writing to memory can't fail.
 	_ = w.Write([]string{"date", "total_requests", "successful_requests", "failed_requests", "error_rate_percent",
-		"avg_response_time_ms", "p50_response_time_ms", "p95_response_time_ms", "p99_response_time_ms", "updates_received", "unique_chats"})
+		"avg_response_time_ms", "p50_response_time_ms", "p95_response_time_ms", "p99_response_time_ms", "updates_received", "unique_chats", "refused_requests"})
 	whole := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	real := func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 	for _, d := range rep.Days {
 		_ = w.Write([]string{d.Date, whole(d.Requests), whole(d.Successes), whole(d.Failures), real(d.ErrorRate),
-			real(d.Average), real(d.P50), real(d.P95), real(d.P99), whole(d.Received), whole(d.Chats)})
+			real(d.Average), real(d.P50), real(d.P95), real(d.P99), whole(d.Received), whole(d.Chats), whole(d.Refused)})
 	}
 	w.Flush()
 	return b.Bytes()

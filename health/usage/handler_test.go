@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,9 @@ func TestAnalyticsAsJSONHaveTheAuditsFigures(t *testing.T) {
 			r.Observe("a", usage.Call{Method: "sendMessage", Chat: usage.Chat{ID: 5}, Kind: kind, Latency: 100 * time.Millisecond})
 			monitor.Observe("a", health.Outcome{Kind: kind, RetryAfter: time.Minute})
 		}
+		for _, kind := range []errors.Kind{errors.Throttled, errors.BreakerOpen, errors.PoolFull, errors.Suspended, errors.Unverified} {
+			r.Observe("a", usage.Call{Method: "sendPhoto", Chat: usage.Chat{ID: 6}, Kind: kind, Latency: time.Hour})
+		}
 		r.Update("a", usage.Update{Type: "message", Chat: usage.Chat{Username: "@news"}})
 		require.NoError(t, r.Flush(t.Context()))
 
@@ -56,7 +60,7 @@ func TestAnalyticsAsJSONHaveTheAuditsFigures(t *testing.T) {
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
 		for name, want := range map[string]any{
 			"tenant": "a", "zone": "Asia/Kolkata", "from": "2000-01-01T00:00:00+05:30", "to": "2000-01-03T00:00:00+05:30",
-			"total_requests": 4.0, "successful_requests": 3.0, "failed_requests": 1.0, "error_rate_percent": 25.0,
+			"total_requests": 4.0, "successful_requests": 3.0, "failed_requests": 1.0, "refused_requests": 5.0, "error_rate_percent": 25.0,
 			"avg_response_time_ms": 100.0, "status": "healthy", "is_rate_limited": true, "last_active": "2000-01-02T12:00:00Z",
 			"updates_received": 1.0, "unique_chats": 2.0,
 		} {
@@ -73,6 +77,7 @@ func TestAnalyticsAsCSVHaveALineForEachDay(t *testing.T) {
 	store := usage.NewMemoryStore()
 	r := newRecorder(t, usage.Config{Store: store})
 	r.Observe("a", usage.Call{Method: "sendMessage", Latency: 100 * time.Millisecond})
+	r.Observe("a", usage.Call{Method: "sendMessage", Kind: errors.Throttled})
 	require.NoError(t, r.Flush(t.Context()))
 	h := usage.Handler(usage.NewReporter(store, nil), tenantA)
 	for _, w := range []*httptest.ResponseRecorder{
@@ -87,6 +92,8 @@ func TestAnalyticsAsCSVHaveALineForEachDay(t *testing.T) {
 		assert.Equal(t, "date", lines[0][0])
 		assert.Equal(t, []string{"0", "0", "0"}, lines[1][1:4])
 		assert.Equal(t, []string{"1", "1", "0", "0", "100"}, lines[3][1:6])
+		assert.Equal(t, "refused_requests", lines[0][11])
+		assert.Equal(t, "1", lines[3][11])
 	}
 	w := ask(h, "/", "Accept", "text/csv, application/json")
 	assert.Equal(t, "application/json", w.Header().Get("Content-Type"))
@@ -99,20 +106,31 @@ func TestAnalyticsAsCSVHaveALineForEachDay(t *testing.T) {
 func TestBadInputGetsAProblemDocument(t *testing.T) {
 	reporter := usage.NewReporter(usage.NewMemoryStore(), nil)
 	h := usage.Handler(reporter, tenantA)
-	for target, status := range map[string]int{
-		"/?days=0": 400, "/?days=401": 400, "/?days=-1": 400, "/?days=seven": 400, "/?days=1e3": 400, "/?days=99999999999999999999": 400,
-		"/?zone=Mars/Olympus": 400, "/?zone=Local": 400, "/?zone=../../etc/passwd": 400, "/?zone=/etc/localtime": 400, "/?zone=%00": 400,
-		"/?format=xml": 400,
+	const (
+		days   = "The parameter days must be a whole number from 1 to 400."
+		zone   = "The parameter zone must be the name of a time zone, such as Europe/Berlin."
+		format = "The parameter format must be json or csv."
+		twice  = "The parameter days is given more than once."
+		broken = "The part of the address after the question mark can't be read."
+	)
+	for target, detail := range map[string]string{
+		"/?days=0": days, "/?days=401": days, "/?days=-1": days, "/?days=seven": days, "/?days=1e3": days, "/?days=99999999999999999999": days,
+		"/?days=7.5": days, "/?days=+7": days, "/?days=%D9%A7": days,
+		"/?zone=Mars/Olympus": zone, "/?zone=Local": zone, "/?zone=../../etc/passwd": zone, "/?zone=/etc/localtime": zone, "/?zone=%00": zone,
+		"/?format=xml": format, "/?format=JSON": format,
+		"/?days=1&days=2": twice, "/?days=%zz": broken, "/?days=1;zone=UTC": broken,
 	} {
 		w := ask(h, target)
-		assert.Equal(t, status, w.Code, target)
+		assert.Equal(t, 400, w.Code, target)
 		assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), target)
+		var p errors.Problem
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
+		assert.Equal(t, errors.Problem{Type: "about:blank", Title: "Bad Request", Status: 400, Detail: detail, Kind: errors.BadRequest}, p, target)
 	}
 	assert.Equal(t, 403, ask(usage.Handler(reporter, nil), "/").Code)
 	refuse := func(*http.Request) (string, error) { return "", errors.NotFound }
 	assert.Equal(t, 404, ask(usage.Handler(reporter, refuse), "/").Code)
-	broken := usage.NewReporter(failing{}, nil)
-	w := ask(usage.Handler(broken, tenantA), "/")
+	w := ask(usage.Handler(usage.NewReporter(failing{}, nil), tenantA), "/")
 	assert.Equal(t, 500, w.Code)
 	assert.NotContains(t, w.Body.String(), "s3cret")
 }
@@ -127,12 +145,39 @@ func FuzzQuery(f *testing.F) {
 	f.Add("days=7&zone=Europe/Berlin&format=csv", "text/csv")
 	f.Add("days=007&zone=UTC%2F..", "")
 	f.Add("days=%ff;zone", "*/*")
+	f.Add("days=0&days=1&zone=Australia/Lord_Howe&format=", "text/csv, text/html")
 	h := usage.Handler(usage.NewReporter(usage.NewMemoryStore(), nil), tenantA)
 	f.Fuzz(func(t *testing.T, query, accept string) {
 		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/", RawQuery: query}, Header: http.Header{"Accept": {accept}}}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		require.Contains(t, []int{200, 400}, w.Code)
+		switch w.Code {
+		case 400:
+			var p errors.Problem
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p))
+			require.Equal(t, errors.BadRequest, p.Kind)
+			require.Contains(t, p.Detail, "The pa", "it says which parameter it is, or that none can be read")
+			require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+		case 200:
+			values, err := url.ParseQuery(query)
+			require.NoError(t, err)
+			want := 7
+			if text := values.Get("days"); text != "" {
+				want, err = strconv.Atoi(text)
+				require.NoError(t, err)
+			}
+			if w.Header().Get("Content-Type") != "application/json" {
+				lines, err := csv.NewReader(w.Body).ReadAll()
+				require.NoError(t, err)
+				require.Len(t, lines, want+1)
+				return
+			}
+			var rep usage.Report
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &rep))
+			require.Len(t, rep.Days, want)
+		default:
+			t.Fatal(w.Code)
+		}
 	})
 }
 

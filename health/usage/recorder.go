@@ -88,6 +88,7 @@ type Recorder struct {
 	seq     uint64
 	flying  []Rollup   // the pending flush, which may or may not have been applied
 	waiting [][]Rollup // those after it
+	refused loop.Seldom
 }
 
 // shardCount keeps those who report apart. A power of two.
@@ -177,6 +178,14 @@ const getUpdates = "getUpdates"
 // tenant does for the first time since the last flush.
 func (r *Recorder) Observe(tenant string, c Call) {
 	if c.Kind == errors.Canceled {
+		return
+	}
+	if refused(c.Kind) {
+		sh, h := r.begin(tenant, c.At)
+		defer sh.mu.Unlock()
+		if h != nil {
+			h.Refused++
+		}
 		return
 	}
 	poll := len(c.Method) == len(getUpdates) && strings.EqualFold(c.Method, getUpdates)

@@ -23,7 +23,8 @@ type Report struct {
 	// Totals are those of all days together.
 	Totals
 	// Status, Reason and the rate limit are the tenant's present state, from the
-	// monitor; the status of one that it does not know is "".
+	// monitor, as [health.Report.ForTenant] has it in English; the status of one
+	// that it does not know is "".
 	Status           string    `json:"status,omitempty"`
 	Reason           string    `json:"reason,omitempty"`
 	RateLimited      bool      `json:"is_rate_limited"`
@@ -56,6 +57,8 @@ type Totals struct {
 	Requests  uint64 `json:"total_requests"`
 	Successes uint64 `json:"successful_requests"`
 	Failures  uint64 `json:"failed_requests"`
+	// Refused are calls that this program held back. They are none of the above.
+	Refused uint64 `json:"refused_requests"`
 	// ErrorRate is the share of failures, in per cent.
 	ErrorRate float64 `json:"error_rate_percent"`
 	// The response times are in milliseconds: their mean, which is exact, and
@@ -153,6 +156,7 @@ func (p *Reporter) Report(ctx context.Context, tenant string, from, to time.Time
 		if at.Before(from) || !at.Before(to) {
 			continue
 		}
+		r.apart()
 		dayAt(days, at).merge(r, reportExact, 0)
 		total.merge(r, reportExact, 0)
 		chats.add(&r.Top)
@@ -187,6 +191,7 @@ func (p *Reporter) addState(rep *Report) {
 	if !found {
 		return
 	}
+	state = state.ForTenant(errors.Texts{}, "en")
 	rep.Status, rep.Reason = state.Status.String(), state.Reason
 	rep.RateLimitedUntil = state.RateLimitedUntil
 	rep.RateLimited = !state.RateLimitedUntil.IsZero()
@@ -204,6 +209,7 @@ func totals(r *Rollup) Totals {
 		Requests:  r.Requests,
 		Successes: r.Requests - r.Failures,
 		Failures:  r.Failures,
+		Refused:   r.Refused,
 		P50:       millis(r.Latencies.Quantile(0.5)),
 		P95:       millis(r.Latencies.Quantile(0.95)),
 		P99:       millis(r.Latencies.Quantile(0.99)),

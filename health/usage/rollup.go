@@ -23,13 +23,16 @@ type Rollup struct {
 	// Daily says that it is a day and not an hour.
 	Daily bool `json:"daily,omitempty"`
 
-	// Requests are all calls that were made, also those that this program then
-	// held back, which Kinds tell apart, and Failures those that brought
-	// an error, whosever it was: by Kinds. Calls that the caller gave up are
-	// not counted.
+	// Requests are all calls that were made, and Failures those of them that
+	// brought an error, whosever it was: by Kinds. Calls that the caller gave up
+	// are not counted.
 	Requests uint64      `json:"requests,omitempty"`
 	Failures uint64      `json:"failures,omitempty"`
 	Kinds    []KindCount `json:"kinds,omitempty"`
+	// Refused are calls that this program held back, for want of room in its
+	// limits, before an open circuit breaker or since the tenant may not be used.
+	// They are in none of the other figures but LastActive.
+	Refused uint64 `json:"refused,omitempty"`
 	// Methods are the requests and failures by Bot API method.
 	Methods []MethodCount `json:"methods,omitempty"`
 
@@ -133,9 +136,11 @@ func (r *Rollup) Merge(add *Rollup) { r.merge(add, exactMost, topMost) }
 func (r *Rollup) merge(add *Rollup, exact, top int) {
 	r.Requests += add.Requests
 	r.Failures += add.Failures
+	r.Refused += add.Refused
 	for _, k := range add.Kinds {
 		r.kind(k.Kind).Count += k.Count
 	}
+	r.apart()
 	for _, m := range add.Methods {
 		to := r.method(m.Method)
 		to.Requests += m.Requests
@@ -153,6 +158,32 @@ func (r *Rollup) merge(add *Rollup, exact, top int) {
 	if add.LastActive.After(r.LastActive) {
 		r.LastActive = add.LastActive
 	}
+}
+
+// apart moves what was refused from Requests to Refused: in roll-ups that were
+// stored before there was Refused, it was counted as failures, and Kinds tell
+// how many. By method it stays with the requests.
+func (r *Rollup) apart() {
+	r.Kinds = slices.DeleteFunc(r.Kinds, func(k KindCount) bool {
+		if !refused(k.Kind) {
+			return false
+		}
+		r.Requests -= min(k.Count, r.Requests)
+		r.Failures -= min(k.Count, r.Failures)
+		r.Refused += k.Count
+		return true
+	})
+}
+
+// refused reports whether a kind is of a call that was never sent.
+func refused(k errors.Kind) bool {
+	switch k {
+	case errors.BreakerOpen, errors.Suspended, errors.Unverified:
+		return true
+	case errors.Internal: // also what an older version can't read
+		return false
+	}
+	return k.Fault() == errors.FaultLocal
 }
 
 // Clone returns a copy that shares nothing that can be changed.

@@ -138,7 +138,7 @@ func (l *Leases) Heartbeat(ctx context.Context, owner string, want int, ttl time
 		return nil, err
 	}
 	wants := make(map[string]int)
-	err := l.db.change(ctx, func(conn *pgxpool.Conn) error {
+	err := l.db.repeat(ctx, func(conn *pgxpool.Conn) error {
 		clear(wants)
 		b := &pgx.Batch{}
 		l.db.begin(b)

@@ -25,6 +25,7 @@ func TestStore(t *testing.T, open func(*testing.T) usage.Store) {
 	}{
 		{"what was added comes back", comesBack},
 		{"roll-ups of one hour are added", added},
+		{"what was refused is counted apart, also what was stored before it was", refused},
 		{"a flush counts once", once},
 		{"a flush is applied whole or not at all", whole},
 		{"a range is of one tenant, from its start to before its end", ranges},
@@ -94,6 +95,22 @@ func same(t *testing.T, want, got usage.Rollup) {
 	g, err := json.Marshal(got)
 	require.NoError(t, err)
 	assert.JSONEq(t, string(w), string(g))
+}
+
+func refused(t *testing.T, s usage.Store) {
+	// As versions wrote it that counted what was refused as failed requests.
+	old := usage.Rollup{Tenant: "a", Start: noon, Requests: 10, Failures: 6,
+		Kinds: []usage.KindCount{{Kind: errors.Throttled, Count: 3}, {Kind: errors.Blocked, Count: 1}, {Kind: errors.BreakerOpen, Count: 2}}}
+	add(t, s, "old", 1, old)
+	now := usage.Rollup{Tenant: "a", Start: noon, Requests: 4, Failures: 1, Refused: 7, Kinds: []usage.KindCount{{Kind: errors.Blocked, Count: 1}}}
+	add(t, s, "new", 1, now)
+	add(t, s, "new", 2, now)
+	add(t, s, "old", 2, old) // a replica of before
+	list := all(t, s, "a")
+	require.Len(t, list, 1)
+	r := list[0]
+	assert.Equal(t, []uint64{5 + 4 + 4 + 5, 1 + 1 + 1 + 1, 5 + 7 + 7 + 5}, []uint64{r.Requests, r.Failures, r.Refused})
+	assert.Equal(t, []usage.KindCount{{Kind: errors.Blocked, Count: 4}}, r.Kinds)
 }
 
 func requests(list []usage.Rollup) (n uint64) {
