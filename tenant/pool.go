@@ -71,6 +71,8 @@ type Pool struct {
 
 	closeTimeout time.Duration
 
+	watchers watchers
+
 	// quarantine is the manager's, which is made after the pool.
 	quarantine atomic.Pointer[func(context.Context, *Tenant, error) error]
 }
@@ -175,6 +177,7 @@ func (p *Pool) Evict(id string) { p.evict(id, false) }
 func (p *Pool) evict(id string, abort bool) {
 	p.loader.drop(id)
 	p.core.Evict(id, abort)
+	p.watchers.tell(id)
 }
 
 // Close ends the pool: no new leases, those out are waited for, then every bot

@@ -238,7 +238,7 @@ func TestASuspendedTenantsHandlerEndsAndItsUpdateComesWhenItIsResumed(t *testing
 		assert.Equal(t, []int{1}, attempts)
 		_, err = f.Resume(bg, "a")
 		require.NoError(t, err)
-		pass(time.Minute)
+		synctest.Wait() // the pool says so
 		assert.Equal(t, []int{1, 1}, attempts)
 		require.NoError(t, w.Stop(bg))
 		isEmpty(t, m)

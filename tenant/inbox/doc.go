@@ -42,7 +42,7 @@
 // A tenant has at most WorkersConfig.PerTenant handlers at a time and tenants
 // take turns, so one whose handlers are slow, or who is flooded, holds up
 // nobody else. A tenant that is suspended keeps its updates until it is
-// resumed.
+// resumed, and they cost next to nothing meanwhile.
 //
 // # What it does not do
 //

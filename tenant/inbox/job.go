@@ -17,6 +17,7 @@ import (
 // job is an update that is being handled.
 type job struct {
 	lease  Lease
+	asked  time.Time // when the lease was asked for
 	until  time.Time // when the lease expires, as far as is known here
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -29,17 +30,13 @@ type job struct {
 	// What the handler's goroutine leaves.
 	settlement Settlement
 	pause      time.Duration // for which to take nothing more of the tenant
+	suspended  bool          // it is for being suspended
+	resumes    uint64        // how often something was resumed before the tenant was asked for
+	had        bool          // the tenant could be had
 }
 
 // give is how long after Stop's context has ended handlers may take to notice.
 const give = 5 * time.Second
-
-// pauses of a tenant that can't be had.
-const (
-	pauseShort     = time.Second
-	pauseSuspended = 30 * time.Second
-	pauseMost      = time.Minute
-)
 
 // crashes times MaxAttempts is how often an update may be lent before it is
 // taken for what brings the process down. Those that only were at hand when
@@ -82,10 +79,12 @@ func (w *Workers) run(ctx context.Context, j *job) {
 		r.called, returned = true, true
 		return
 	}
+	j.resumes = w.resumes.Load()
 	r.err = w.pool.Do(j.ctx, j.lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
-		r.called = true
+		r.called, j.had = true, true
 		err := w.handler.HandleUpdate(ctx, t, j.lease.Update)
 		r.ended = ctx.Err() != nil && j.ctx.Err() == nil
+		j.had = !r.ended
 		return err
 	})
 	returned = true
@@ -137,7 +136,7 @@ func (w *Workers) judge(j *job, r result) {
 	case !r.called && kind == errors.NotFound:
 		w.log.Info("update of a tenant that is gone", attr()...)
 	case !r.called && kind == errors.Suspended:
-		s.Verdict, j.pause = Return, pauseSuspended
+		s.Verdict, j.pause, j.suspended = Return, pauseSuspended, true
 	case !r.called || r.ended:
 		s.Verdict, j.pause = Return, min(max(after, pauseShort), pauseMost)
 		w.log.Warn("tenant can't be had", attr()...)
