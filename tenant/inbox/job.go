@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
@@ -62,11 +61,7 @@ func (w *Workers) run(ctx context.Context, j *job) {
 		}()
 		if p := recover(); p != nil {
 			returned = true
-			w.counts.panics.Add(1)
-			r.err = fmt.Errorf("panic: %v", p)
-			// The value of a panic may have a user's text in it.
-			w.log.Error("panic in a handler", slog.Any("update", j.lease.Update), slog.String("type", fmt.Sprintf("%T", p)),
-				slog.String("panic", panicText(p)), slog.String("stack", session.Redact(string(debug.Stack()))))
+			r.err = newPanic(p)
 		}
 		// Canceled, and not timed out, is a lease that was lost.
 		r.stopped = ctx.Err() != nil || errors.Is(j.ctx.Err(), context.Canceled)
@@ -84,19 +79,9 @@ func (w *Workers) run(ctx context.Context, j *job) {
 		r.called, j.had = true, true
 		err := w.handler.HandleUpdate(ctx, t, j.lease.Update)
 		r.ended = ctx.Err() != nil && j.ctx.Err() == nil
-		j.had = !r.ended
 		return err
 	})
 	returned = true
-}
-
-// panicText is the text of a panic that the runtime raised, such as an index
-// out of range.
-func panicText(p any) string {
-	if err, ok := p.(runtime.Error); ok {
-		return session.Redact(err.Error())
-	}
-	return ""
 }
 
 // result is how an attempt went.
@@ -126,6 +111,10 @@ func (w *Workers) judge(j *job, r result) {
 			}
 		}
 	}()
+	if p, ok := errors.AsType[*PanicError](r.err); ok {
+		w.counts.panics.Add(1)
+		w.log.Error("panic in a handler", p.attrs(j.lease.Update)...)
+	}
 	kind, after := errors.KindOf(r.err), errors.RetryAfter(r.err)
 	attr := func(more ...any) []any {
 		return append([]any{slog.Any("update", j.lease.Update), slog.Int("attempt", j.lease.Attempt), slog.String("error", kind.String())}, more...)
@@ -161,16 +150,19 @@ func (w *Workers) bury(s *Settlement, err error, attr []any) {
 }
 
 // maxReason bounds what is kept of an error, in bytes.
-const maxReason = 500
+const maxReason = 300
 
-// reason is what is kept of an error: no token, and what any store can keep.
+// reason is what is kept of an error: its kind and the first line of its text,
+// without tokens, and as any store can keep it.
 func reason(err error) string {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' {
+	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(session.Redact(err.Error()), "?"))
+	}, strings.ToValidUTF8(session.Redact(text), "?"))
+	text = errors.KindOf(err).String() + ": " + strings.TrimSpace(text)
 	if len(text) > maxReason {
 		text = strings.ToValidUTF8(text[:maxReason], "") + "..."
 	}

@@ -51,13 +51,8 @@ func (l *loop) pause(j *job, now time.Time) {
 		d, grows = pauseShort, false
 	}
 	p := l.pauses.of[tenant]
-	if p != nil && !p.trial { // by another update that was tried at the same time
-		if until := now.Add(d); until.After(p.until) {
-			p.until = until
-			heap.Fix(&l.pauses.heap, p.at)
-			l.keepBack(p)
-		}
-		return
+	if p != nil && !p.trial {
+		return // for another update that was tried at the same time
 	}
 	if p == nil {
 		p = &pause{tenant: tenant}
@@ -74,7 +69,9 @@ func (l *loop) pause(j *job, now time.Time) {
 	p.trial, p.since, p.until = false, now, now.Add(d)
 	heap.Fix(&l.pauses.heap, p.at)
 	l.bar(p, 1)
-	l.keepBack(p)
+	if l.holder != nil {
+		l.holder.Hold(p.tenant, p.until)
+	}
 	l.counts.paused.Store(int64(len(l.pauses.of)))
 }
 
@@ -117,13 +114,6 @@ func (l *loop) unpauseAll() {
 func (l *loop) had(j *job) {
 	if p := l.pauses.of[j.lease.Tenant]; p != nil && !j.asked.Before(p.since) {
 		l.unpause(p)
-	}
-}
-
-// keepBack has the inbox itself look at nothing of the tenant, if it can.
-func (l *loop) keepBack(p *pause) {
-	if l.holder != nil {
-		l.holder.Hold(p.tenant, p.until)
 	}
 }
 

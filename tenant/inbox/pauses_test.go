@@ -37,6 +37,7 @@ type switchable struct {
 	off     atomic.Bool // the tenants whose names begin with "off"
 	err     error
 	changed func(string)
+	stopped bool
 	then    func() // after an answer, before it is settled
 }
 
@@ -54,7 +55,7 @@ func (p *switchable) Do(ctx context.Context, id string, f func(context.Context, 
 
 func (p *switchable) Watch(changed func(string)) (stop func()) {
 	p.changed = changed
-	return func() { p.changed = func(string) {} }
+	return func() { p.stopped = true }
 }
 
 func newSwitchable() *switchable {
@@ -69,13 +70,14 @@ func TestTheUpdatesOfASuspendedTenantCostHardlyALease(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &counting{Memory: newMemory(t)}
 				var in inbox.Inbox = c
+				every := 100 * time.Hour // it is told of all that there is
 				if !wakes {
-					in = plain{c}
+					in, every = plain{c}, time.Minute
 				}
 				pool := newSwitchable()
 				var h handled
 				var worst time.Duration
-				w := work(t, in, pool, inbox.WorkersConfig{MaxAttempts: 1, PollEvery: time.Minute}, func(_ context.Context, _ *tenant.Tenant, u inbox.Update) error {
+				w := work(t, in, pool, inbox.WorkersConfig{MaxAttempts: 1, PollEvery: every}, func(_ context.Context, _ *tenant.Tenant, u inbox.Update) error {
 					assert.Equal(t, 1, u.Attempt)
 					h.add(u)
 					if u.Tenant == "b" {
@@ -119,15 +121,19 @@ func TestAResumeThatNobodyToldIsFoundWithinMinutes(t *testing.T) {
 		m := newMemory(t)
 		pool := newSwitchable()
 		var h handled
-		work(t, m, pool, inbox.WorkersConfig{}, func(_ context.Context, _ *tenant.Tenant, u inbox.Update) error { h.add(u); return nil })
+		work(t, m, pool, inbox.WorkersConfig{PollEvery: 100 * time.Hour}, func(_ context.Context, _ *tenant.Tenant, u inbox.Update) error {
+			time.Sleep(10 * time.Second)
+			h.add(u)
+			return nil
+		})
 		for id := int64(1); id <= 100; id++ {
 			put(t, m, message("off", id, id))
 		}
 		pass(24 * time.Hour)
 		assert.Empty(t, h.ids())
 		pool.off.Store(false)
-		pass(6 * time.Minute)
-		assert.Len(t, h.ids(), 100)
+		pass(5*time.Minute + 40*time.Second + 80*time.Second)
+		assert.Len(t, h.ids(), 100, "sixteen at a time, but for the first")
 		isEmpty(t, m)
 	})
 }
@@ -204,6 +210,7 @@ func TestWorkersLeaveNobodyHeldBack(t *testing.T) {
 		put(t, m, message("off", 1, 1))
 		pass(time.Hour)
 		require.NoError(t, w.Stop(bg))
+		assert.True(t, pool.stopped)
 		w.Resume("off") // nobody hears
 		pool.off.Store(false)
 		work(t, m, pool, inbox.WorkersConfig{}, nothing)
@@ -249,6 +256,7 @@ func TestAnInboxHoldsATenantBack(t *testing.T) {
 		m.Hold("c", time.Time{})
 		put(t, m, message("c", 1, 1), message("d", 1, 1))
 		m.Hold("c", time.Now().Add(time.Hour))
+		put(t, m, message("d", 3, 3))
 		m.Hold("d", time.Now().Add(2*time.Hour))
 		m.Hold("d", time.Now().Add(time.Hour)) // the latest counts
 		wake = m.Wake()
@@ -258,5 +266,82 @@ func TestAnInboxHoldsATenantBack(t *testing.T) {
 		require.NoError(t, m.Forget(bg, "d"))
 		put(t, m, message("d", 1, 2))
 		assert.Equal(t, []string{"d"}, lent(), "one that is forgotten is not held back")
+		time.Sleep(3 * time.Hour)
+		assert.ElementsMatch(t, []string{"a", "a", "b", "c", "d"}, lent(), "and what was held back is gone")
+	})
+}
+
+func TestATenantOfWhichNothingIsLeftIsHeldBackAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := inbox.NewMemory(inbox.MemoryConfig{Remember: time.Hour})
+		require.NoError(t, err)
+		u := message("a", 1, 1)
+		u.ExpiresAt = time.Now().Add(time.Minute)
+		put(t, m, u)
+		m.Hold("a", time.Now().Add(10*time.Hour))
+		time.Sleep(5 * time.Hour)
+		for id := range int64(3) { // it tidies up
+			put(t, m, message("b", 1, id+1))
+		}
+		put(t, m, message("a", 1, 2))
+		leases, err := m.Lease(bg, inbox.Want{Limit: 10, TTL: time.Minute})
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+		assert.Equal(t, "b", leases[0].Tenant)
+	})
+}
+
+func TestNothingOfAPausedTenantIsLentWhilePlacesAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counting{Memory: newMemory(t)}
+		pool := newSwitchable()
+		work(t, plain{c}, pool, inbox.WorkersConfig{Concurrency: 16, PerTenant: 8, HandlerTimeout: time.Hour}, func(ctx context.Context, _ *tenant.Tenant, u inbox.Update) error {
+			<-ctx.Done()
+			return nil
+		})
+		for i := range int64(12) {
+			put(t, c, message(fmt.Sprint("slow", i), 1, 1))
+		}
+		pass(time.Second)
+		for id := int64(1); id <= 20; id++ {
+			put(t, c, message("off", id, id))
+		}
+		pass(2 * time.Second)
+		c.lent.Store(0)
+		pass(27 * time.Second)
+		assert.Zero(t, c.lent.Load())
+	})
+}
+
+func TestAHandlerThatBeganBeforeAPauseDoesNotEndIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counting{Memory: newMemory(t)}
+		pool := newSwitchable()
+		pool.off.Store(false)
+		w := work(t, c, pool, inbox.WorkersConfig{}, func(context.Context, *tenant.Tenant, inbox.Update) error {
+			time.Sleep(10 * time.Second)
+			return nil
+		})
+		put(t, c, message("off", 1, 1))
+		pass(time.Second)
+		pool.off.Store(true)
+		put(t, c, message("off", 2, 2))
+		pass(25 * time.Second)
+		assert.Equal(t, uint64(1), w.Stats().Handled)
+		assert.Equal(t, int64(2), c.lent.Load())
+	})
+}
+
+func TestAPauseOfATenantThatHasNothingMoreIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		w := work(t, m, newSwitchable(), inbox.WorkersConfig{}, func(context.Context, *tenant.Tenant, inbox.Update) error { return nil })
+		u := message("off", 1, 1)
+		u.ExpiresAt = time.Now().Add(time.Second)
+		put(t, m, u)
+		pass(20 * time.Second)
+		assert.Equal(t, 1, w.Stats().Paused)
+		pass(11 * time.Minute)
+		assert.Zero(t, w.Stats().Paused)
 	})
 }

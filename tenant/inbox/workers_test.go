@@ -225,7 +225,7 @@ func TestAFailedUpdateIsTriedAgainAndThenSetAside(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, dead, 1)
 		assert.Equal(t, 3, dead[0].Attempt)
-		assert.Equal(t, "secret 123456:*** ", dead[0].Reason, "no token, nothing that a store can't keep")
+		assert.Equal(t, "internal: secret 123456:***", dead[0].Reason, "no token, nothing that a store can't keep")
 		assert.NotContains(t, logs.String(), "secret")
 		s := w.Stats()
 		assert.Equal(t, [3]uint64{2, 2, 1}, [3]uint64{s.Handled, s.Retried, s.Buried})
@@ -341,6 +341,16 @@ func TestAPanicAndAGoexitAreFailedAttempts(t *testing.T) {
 		assert.NotContains(t, logs.String(), "secret")
 		assert.Contains(t, logs.String(), "index out of range")
 		assert.Contains(t, logs.String(), "workers_test.go")
+		dead, err := m.Dead(bg, inbox.DeadFilter{})
+		require.NoError(t, err)
+		var reasons []string
+		for _, letter := range dead {
+			reasons = append(reasons, letter.Reason)
+		}
+		assert.Equal(t, []string{
+			"internal: panic of type string", "internal: the handler ended its goroutine",
+			"internal: panic: runtime error: index out of range [3] with length 0",
+		}, reasons, "no text of the panic, no stack")
 	})
 }
 
