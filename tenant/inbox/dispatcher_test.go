@@ -311,16 +311,20 @@ func TestADispatcherKnowsTheKindsItsHandlersWant(t *testing.T) {
 		handlers []ext.Handler
 		want     []string
 	}{
-		"none":             {nil, nil},
-		"a message":        {[]ext.Handler{handlers.NewMessage(nil, r)}, []string{"message"}},
-		"edits":            {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true)}, []string{"edited_message", "message"}},
-		"channels":         {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true).SetAllowChannel(true)}, []string{"channel_post", "edited_channel_post", "edited_message", "message"}},
-		"business":         {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowBusiness(true)}, []string{"business_message", "message"}},
-		"a command":        {[]ext.Handler{handlers.NewCommand("x", r).SetAllowChannel(true)}, []string{"channel_post", "message"}},
-		"a named one":      {[]ext.Handler{handlers.NewNamedhandler("n", handlers.NewChatMember(nil, r))}, []string{"chat_member"}},
-		"a pointer":        {[]ext.Handler{&handlers.Message{}}, []string{"message"}},
-		"one of ours":      {[]ext.Handler{odd{}}, nil},
-		"one among others": {[]ext.Handler{handlers.NewMessage(nil, r), odd{}}, nil},
+		"none":                {nil, nil},
+		"a message":           {[]ext.Handler{handlers.NewMessage(nil, r)}, []string{"message"}},
+		"edits":               {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true)}, []string{"edited_message", "message"}},
+		"channels":            {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowEdited(true).SetAllowChannel(true)}, []string{"channel_post", "edited_channel_post", "edited_message", "message"}},
+		"business":            {[]ext.Handler{handlers.NewMessage(nil, r).SetAllowBusiness(true)}, []string{"business_message", "message"}},
+		"a command":           {[]ext.Handler{handlers.NewCommand("x", r).SetAllowChannel(true)}, []string{"channel_post", "message"}},
+		"a named one":         {[]ext.Handler{handlers.NewNamedhandler("n", handlers.NewChatMember(nil, r))}, []string{"chat_member"}},
+		"one that says":       {[]ext.Handler{kinded{kinds: []string{"guest_message"}}}, []string{"guest_message"}},
+		"one of no kinds":     {[]ext.Handler{handlers.NewMessage(nil, r), kinded{}}, nil},
+		"a pointer to one":    {[]ext.Handler{&kinded{kinds: []string{"guest_message"}}}, []string{"guest_message"}},
+		"a nil pointer":       {[]ext.Handler{(*handlers.ChatMember)(nil)}, nil},
+		"a pointer in a name": {[]ext.Handler{&handlers.Named{Handler: &handlers.Reaction{}}}, []string{"message_reaction"}},
+		"one of ours":         {[]ext.Handler{odd{}}, nil},
+		"one among others":    {[]ext.Handler{handlers.NewMessage(nil, r), odd{}}, nil},
 		"a conversation": {[]ext.Handler{handlers.NewConversation(
 			[]ext.Handler{handlers.NewCommand("x", r)}, map[string][]ext.Handler{"s": {handlers.NewCallback(nil, r)}},
 			&handlers.ConversationOpts{Exits: []ext.Handler{handlers.NewPollAnswer(nil, r)}, Fallbacks: []ext.Handler{handlers.NewReaction(nil, r)}},
@@ -338,6 +342,47 @@ func TestADispatcherKnowsTheKindsItsHandlersWant(t *testing.T) {
 	d.AddHandler(odd{})
 	d.Want("poll")
 	assert.Equal(t, []string{"poll"}, d.Kinds())
+}
+
+type kinded struct {
+	ext.Handler
+	kinds []string
+}
+
+func (k kinded) Kinds() []string { return k.kinds }
+
+// As pointers gotgbot's handlers are handlers too.
+func TestADispatcherKnowsTheKindsOfPointersToHandlers(t *testing.T) {
+	for want, h := range map[string]ext.Handler{
+		"business_connection": &handlers.BusinessConnection{}, "callback_query": &handlers.CallbackQuery{},
+		"chat_join_request": &handlers.ChatJoinRequest{}, "chat_member": &handlers.ChatMember{},
+		"chosen_inline_result": &handlers.ChosenInlineResult{}, "message": &handlers.Command{},
+		"inline_query": &handlers.InlineQuery{}, "managed_bot": &handlers.ManagedBot{}, "my_chat_member": &handlers.MyChatMember{},
+		"poll": &handlers.Poll{}, "poll_answer": &handlers.PollAnswer{}, "pre_checkout_query": &handlers.PreCheckoutQuery{},
+		"purchased_paid_media": &handlers.PurchasedPaidMedia{}, "message_reaction": &handlers.Reaction{},
+		"shipping_query": &handlers.ShippingQuery{},
+	} {
+		d := inbox.NewDispatcher(nil)
+		d.AddHandler(h)
+		assert.Equal(t, []string{want}, d.Kinds(), "%T", h)
+	}
+}
+
+func TestTheKindsOfAHandlerShowThroughItsMiddleware(t *testing.T) {
+	nothing := func(context.Context, *tenant.Tenant, inbox.Update) error { return nil }
+	var mux, empty inbox.Mux
+	mux.HandleFunc("chat_member", nothing)
+	open := func(next inbox.Handler) inbox.Handler { return inbox.Wrap(next, next.HandleUpdate) }
+	closed := func(next inbox.Handler) inbox.Handler { return inbox.HandlerFunc(next.HandleUpdate) }
+	want := []string{"chat_member"}
+	assert.Equal(t, want, inbox.KindsOf(open(open(&mux))))
+	assert.Equal(t, want, inbox.KindsOf(inbox.Chain(open(&mux), open)))
+	assert.Equal(t, want, inbox.KindsOf(inbox.Chain(&mux, open, closed)))
+	assert.Nil(t, inbox.KindsOf(closed(&mux)), "nobody can know")
+	for _, h := range []inbox.Handler{nil, inbox.HandlerFunc(nil), inbox.HandlerFunc(nothing), &empty, (*inbox.Mux)(nil), open(&empty), inbox.NewDispatcher(nil), inbox.Chain(nil, open)} {
+		assert.Nil(t, inbox.KindsOf(h), "%T: an empty list would mean all but some", h)
+	}
+	assert.Nil(t, inbox.Chain(&mux, func(inbox.Handler) inbox.Handler { return nil }))
 }
 
 func TestASuspendedTenantsHandlerEndsAndItsUpdateComesWhenItIsResumed(t *testing.T) {
@@ -374,7 +419,7 @@ func TestASuspendedTenantsHandlerEndsAndItsUpdateComesWhenItIsResumed(t *testing
 func TestAMuxHandsUpdatesToTheirKindsHandler(t *testing.T) {
 	var mux inbox.Mux
 	assert.NoError(t, mux.HandleUpdate(bg, nil, message("a", 1, 1)), "nobody's")
-	assert.Equal(t, []string{}, mux.Kinds())
+	assert.Nil(t, mux.Kinds())
 	var got []string
 	note := func(name string) inbox.HandlerFunc {
 		return func(context.Context, *tenant.Tenant, inbox.Update) error {
@@ -388,7 +433,9 @@ func TestAMuxHandsUpdatesToTheirKindsHandler(t *testing.T) {
 	assert.ErrorIs(t, mux.HandleUpdate(bg, nil, message("a", 1, 1)), errors.Blocked)
 	assert.Equal(t, []string{"message"}, got)
 	assert.Equal(t, []string{"message", "poll"}, mux.Kinds())
-	assert.Nil(t, inbox.KindsOf(note("x")))
+	mux.HandleFunc("message", nil)
+	assert.NoError(t, mux.HandleUpdate(bg, nil, message("a", 1, 1)), "nobody's again")
+	assert.Equal(t, []string{"poll"}, mux.Kinds())
 }
 
 func TestMiddlewareIsPassedInTheOrderItIsGiven(t *testing.T) {

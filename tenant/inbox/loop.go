@@ -36,6 +36,11 @@ type loop struct {
 	work chan *job // to the workers that are idle; nil ends one
 	idle atomic.Int64
 
+	// ioTimeout bounds each call of the inbox, so that one that hangs does not
+	// cost the leases: after the call that keeps them has failed there is time
+	// for another.
+	ioTimeout time.Duration
+
 	ioBase   context.Context // ends when Stop may wait no longer
 	ioEnd    context.CancelFunc
 	ioCtx    context.Context
@@ -53,10 +58,6 @@ type loop struct {
 	retryAt  time.Time // not before, after a failure
 }
 
-// ioTimeout bounds each call of the inbox, so that one that hangs does not
-// cost the leases.
-const ioTimeout = 10 * time.Second
-
 // chatName names a chat of a tenant.
 type chatName struct{ tenant, chat string }
 
@@ -66,6 +67,7 @@ func newLoop(w *Workers, ctx context.Context) *loop {
 		heldPressed: make(map[string]int), pauses: pauses{of: make(map[string]*pause)},
 		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
 	}
+	l.ioTimeout = min(10*time.Second, w.cfg.LeaseTTL/4)
 	l.waker, _ = w.inbox.(Waker)
 	l.holder, _ = w.inbox.(Holder)
 	l.ioBase, l.ioEnd = context.WithCancel(context.WithoutCancel(ctx))
@@ -446,9 +448,9 @@ func guard[T any](doing string, n int, f func() ([]T, error)) (answer []T, err e
 // less: making one for each would cost more than many a call. It outlives the
 // handlers', whose results are still to be stored.
 func (l *loop) io() context.Context {
-	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > ioTimeout/10 {
+	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > l.ioTimeout/10 {
 		l.ioCancel()
-		l.ioCtx, l.ioCancel = context.WithTimeout(l.ioBase, ioTimeout)
+		l.ioCtx, l.ioCancel = context.WithTimeout(l.ioBase, l.ioTimeout)
 		l.ioMade = now
 	}
 	return l.ioCtx

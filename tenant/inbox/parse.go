@@ -16,7 +16,9 @@ import (
 // chat of the message that its button is under. Where there is no chat it is
 // the user's: inline queries, payments, callback queries of inline messages,
 // poll answers, business connections, managed bots. A poll's state is in the
-// poll's own order, since it does not say where the poll is. Kinds that are
+// poll's own order, since it does not say where the poll is, and a pre-checkout
+// query in one of its user's payments, since Telegram waits for its answer for
+// 10 s only, and not for what else the user has written. Kinds that are
 // not known yet are read by the same rules; one that names no chat and no user
 // keeps the order among its kind.
 //
@@ -92,6 +94,8 @@ func (p *place) name(kind string) string {
 		return "poll:" + string(p.poll)
 	case p.rule == 0 || p.rule == byPoll:
 		return "kind:" + kind
+	case kind == "pre_checkout_query":
+		return "checkout:" + strconv.FormatInt(p.id, 10)
 	}
 	return strconv.FormatInt(p.id, 10)
 }

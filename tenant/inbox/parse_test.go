@@ -45,7 +45,7 @@ func TestAnUpdateIsInItsChatsOrder(t *testing.T) {
 		"an inline query in its user's":             {gotgbot.Update{InlineQuery: &gotgbot.InlineQuery{Id: "55", From: user}}, "inline_query", "7", 30 * time.Second},
 		"a chosen result in its user's":             {gotgbot.Update{ChosenInlineResult: &gotgbot.ChosenInlineResult{ResultId: "1", From: user}}, "chosen_inline_result", "7", 0},
 		"a shipping query in its user's":            {gotgbot.Update{ShippingQuery: &gotgbot.ShippingQuery{Id: "1", From: user}}, "shipping_query", "7", 150 * time.Second},
-		"a pre-checkout query in its user's":        {gotgbot.Update{PreCheckoutQuery: &gotgbot.PreCheckoutQuery{Id: "1", From: user}}, "pre_checkout_query", "7", 150 * time.Second},
+		"a pre-checkout query in its user's own":    {gotgbot.Update{PreCheckoutQuery: &gotgbot.PreCheckoutQuery{Id: "1", From: user}}, "pre_checkout_query", "checkout:7", 10 * time.Second},
 		"bought media in its user's":                {gotgbot.Update{PurchasedPaidMedia: &gotgbot.PaidMediaPurchased{From: user}}, "purchased_paid_media", "7", 0},
 		"a poll's state in the poll's":              {gotgbot.Update{Poll: &gotgbot.Poll{Id: "5001", Type: "regular"}}, "poll", "poll:5001", 0},
 		"a poll's answer in its user's":             {gotgbot.Update{PollAnswer: &gotgbot.PollAnswer{PollId: "5001", User: &user}}, "poll_answer", "7", 0},

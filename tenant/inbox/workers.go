@@ -36,8 +36,8 @@ type WorkersConfig struct {
 	// means 30 s.
 	HandlerTimeout time.Duration
 	// LeaseTTL is how long after a crash the updates it was at come again.
-	// Leases are extended while handlers run, however long they do. 0 means
-	// 30 s.
+	// Leases are extended while handlers run, however long they do. A call of
+	// the inbox may take a quarter of it, and 10 s at most. 0 means 30 s.
 	LeaseTTL time.Duration
 	// MaxAttempts is how often a failing update is tried before it becomes a
 	// dead letter. An attempt that ends because the tenant or the service is
@@ -166,7 +166,7 @@ func NewWorkers(in Inbox, p Pool, h Handler, cfg WorkersConfig) (*Workers, error
 	if p == nil {
 		bad = append(bad, errors.New("pool is nil"))
 	}
-	if h == nil {
+	if isNil(h) {
 		bad = append(bad, errors.New("handler is nil"))
 	}
 	if len(bad) > 0 {
