@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -138,63 +137,6 @@ func TestEveryUpdateIsHandledOnceAndInItsChatsOrder(t *testing.T) {
 		assert.Equal(t, 50*5*8, count)
 		isEmpty(t, m)
 	})
-}
-
-// One tenant has 10,000 updates waiting, each of which takes 5 s. What the
-// others wait is at the 99th percentile at most twice what it is without that
-// tenant.
-func TestOneTenantsFloodLeavesTheOthersLatencyAsItWas(t *testing.T) {
-	measure := func(t *testing.T, flood bool) (p99 time.Duration) {
-		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(t)
-			var mu sync.Mutex
-			var latencies []time.Duration
-			slow := 0
-			work(t, m, poolFunc(nil), inbox.WorkersConfig{}, func(ctx context.Context, _ *tenant.Tenant, u inbox.Update) error {
-				if u.Tenant == "flood" {
-					time.Sleep(5 * time.Second)
-					mu.Lock()
-					slow++
-					mu.Unlock()
-					return nil
-				}
-				time.Sleep(time.Duration(5+u.ID%20) * time.Millisecond)
-				mu.Lock()
-				defer mu.Unlock()
-				latencies = append(latencies, time.Since(u.ReceivedAt))
-				return nil
-			})
-			if flood {
-				var batch []inbox.Update
-				for id := int64(1); id <= 10_000; id++ {
-					batch = append(batch, message("flood", id%500, id))
-				}
-				put(t, m, batch...)
-			}
-			id := int64(0)
-			for range 60 * 20 { // a minute of 1000 a second from 50 tenants
-				for range 50 {
-					id++
-					put(t, m, message(fmt.Sprint("tenant", id%50), id%3000, id))
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-			pass(time.Minute)
-			mu.Lock()
-			defer mu.Unlock()
-			require.Len(t, latencies, int(id))
-			if flood {
-				assert.GreaterOrEqual(t, slow, 16*20, "the flood itself goes on")
-			}
-			slices.Sort(latencies)
-			p99 = latencies[len(latencies)*99/100]
-		})
-		return p99
-	}
-	without := measure(t, false)
-	with := measure(t, true)
-	t.Logf("p99 of the others: %v without the flood, %v with it", without, with)
-	assert.LessOrEqual(t, with, 2*without)
 }
 
 func TestAFailedUpdateIsTriedAgainAndThenSetAside(t *testing.T) {
