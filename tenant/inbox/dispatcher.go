@@ -16,6 +16,10 @@ import (
 //	d := inbox.NewDispatcher(nil)
 //	d.AddHandler(handlers.NewCommand("start", start))
 //
+// Code that wants an *ext.Dispatcher to add handlers to gets the one inside;
+// what it adds there is not seen, so say by [Dispatcher.Want] which kinds it is
+// for.
+//
 // All tenants may share one. What limits and waits in gotgbot's dispatcher
 // (MaxRoutines, Start, Stop) is not used: [Workers] do that, and keep chats in
 // order.

@@ -123,16 +123,16 @@ func TestALimitWithoutATimeIsNotTriedAllTheTime(t *testing.T) {
 	for name, kind := range map[string]errors.Kind{"Telegram's": errors.RateLimited, "our own": errors.Throttled} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(t)
-			tries := 0
+			var tries atomic.Int64
 			work(t, m, poolFunc(nil), inbox.WorkersConfig{MaxAttempts: 1}, func(context.Context, *tenant.Tenant, inbox.Update) error {
-				if tries++; tries <= 60 {
+				if tries.Add(1) <= 60 {
 					return &errors.Error{Kind: kind}
 				}
 				return nil
 			})
 			put(t, m, message("a", 1, 1))
 			pass(30*time.Second + 500*time.Millisecond)
-			assert.Equal(t, 31, tries, name)
+			assert.Equal(t, int64(31), tries.Load(), name)
 			pass(time.Minute)
 			isEmpty(t, m)
 		})

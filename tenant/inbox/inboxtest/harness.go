@@ -57,6 +57,7 @@ func Run(t *testing.T, h Harness) {
 		{"AnEndedContextStoresNothing", Config{}, endedContext},
 		{"AChatIsHandledInOrderOneAtATime", Config{}, order},
 		{"ChatsDoNotHoldUpEachOther", Config{}, parallel},
+		{"CallbackQueriesComeInTheirChatsOrder", Config{}, callbacks},
 		{"AnOvertakenUpdateComesFirst", Config{}, overtaken},
 		{"ALeaseThatLapsesReturnsItsUpdate", Config{}, lapse},
 		{"AnExtendedLeaseDoesNotLapse", Config{}, extend},
