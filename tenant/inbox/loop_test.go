@@ -74,6 +74,19 @@ func TestALeaseThatWasExtendedOutlivesAFailureMuchLater(t *testing.T) {
 	})
 }
 
+func TestAnExtensionThatFailsIsTriedAgainBeforeTheLeaseIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held, tries := long(t, &extender{Memory: newMemory(t), does: func(n int64, _ context.Context) error {
+			if n <= 4 {
+				return errors.New("down")
+			}
+			return nil
+		}}, 30*time.Second)
+		assert.Equal(t, 5*time.Minute, held)
+		assert.Equal(t, 1, tries)
+	})
+}
+
 func TestACallThatHangsCostsNoLease(t *testing.T) {
 	for _, ttl := range []time.Duration{4 * time.Second, 12 * time.Second, 30 * time.Second, 2 * time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
