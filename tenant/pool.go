@@ -66,6 +66,8 @@ type Pool struct {
 
 	closeTimeout time.Duration
 
+	watchers watchers
+
 	// refused is the manager's, which is made after the pool.
 	refused atomic.Pointer[func(context.Context, *Tenant, error) error]
 }
@@ -170,6 +172,7 @@ func (p *Pool) Evict(id string) { p.evict(id, false) }
 func (p *Pool) evict(id string, abort bool) {
 	p.loader.drop(id)
 	p.core.Evict(id, abort)
+	p.watchers.tell(id)
 }
 
 // supersede is evict for what was opened, or may be about to be, from an older
@@ -182,6 +185,7 @@ func (p *Pool) supersede(id string, n news, abort bool) {
 	}
 	p.loader.drop(id)
 	p.core.EvictIf(id, abort, func(t *Tenant) bool { return n.after(newsOf(t.Record)) })
+	p.watchers.tell(id)
 }
 
 // Close ends the pool: no new leases, those out are waited for, then every bot

@@ -106,6 +106,7 @@ func (m *Manager) follow(ctx context.Context) {
 			if c == (Change{}) {
 				m.standing.miss()
 				m.pool.loader.dropAll()
+				m.pool.watchers.tell("")
 				m.recheck(ctx, m.pool.core.Keys())
 			} else {
 				m.heard(ctx, c)
@@ -154,6 +155,7 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 		m.pool.loader.drop(c.ID)
 		m.recheck(ctx, []string{c.ID})
 	}
+	m.pool.watchers.tell(c.ID) // an instance that is still in use was not evicted
 	switch {
 	case c.Version == 0:
 		m.forget(ctx, c.ID)

@@ -129,3 +129,36 @@ func BenchmarkLeaseAmongReadyTenants(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBesidePausedTenants is the way of an update through workers that
+// have found so many tenants suspended, each with an update that waits. It must
+// not cost more where they are more.
+func BenchmarkBesidePausedTenants(b *testing.B) {
+	for _, n := range []int{0, 1000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			m, err := inbox.NewMemory(inbox.MemoryConfig{MaxUpdates: 1_000_000})
+			require.NoError(b, err)
+			handled := make(chan struct{}, 1)
+			w, err := inbox.NewWorkers(m, newSwitchable(), inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
+				handled <- struct{}{}
+				return nil
+			}), inbox.WorkersConfig{PollEvery: time.Hour})
+			require.NoError(b, err)
+			require.NoError(b, w.Start(bg))
+			for i := range n {
+				put(b, m, message(fmt.Sprint("off", i), 1, 1))
+			}
+			for w.Stats().Paused < n {
+				time.Sleep(time.Millisecond)
+			}
+			id := int64(0)
+			for b.Loop() {
+				id++
+				put(b, m, message("on", 1, id))
+				<-handled
+			}
+			b.StopTimer()
+			require.NoError(b, w.Stop(bg))
+		})
+	}
+}

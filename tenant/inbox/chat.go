@@ -21,12 +21,15 @@ type box struct {
 	rotting int64        // bytes of those
 	graveAt int          // its place among the graves, -1 while in none
 
-	turn elem[*box] // in the inbox's ring while a chat is ready
+	heldUntil time.Time // while it is held back
+	heldAt    int       // its place among those that are, -1 while in none
+
+	turn elem[*box] // in the inbox's ring while a chat is ready and it is not held back
 	all  elem[*box]
 }
 
 func (b *box) empty() bool {
-	return len(b.chats) == 0 && len(b.dead) == 0 && len(b.seen.spans) == 0
+	return len(b.chats) == 0 && len(b.dead) == 0 && len(b.seen.spans) == 0 && b.heldAt < 0
 }
 
 // chat is the updates of a chat that wait, and the one that is leased. It is

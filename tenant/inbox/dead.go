@@ -7,8 +7,10 @@ import "time"
 type DeadLetter struct {
 	// Update is what failed. Its Attempt is how often it was tried.
 	Update
-	// Reason is the last failure, in words for the operator. It has no token,
-	// but may quote whatever a handler put into its error.
+	// Reason is the last failure, in words for the operator: the kind of the
+	// error and the first line of its text, a few hundred bytes at most. It has
+	// no token and nothing of a panic's value, but quotes whatever a handler put
+	// into its error, which had better be nothing of a user's.
 	Reason string
 	// DiedAt is when it was set aside.
 	DiedAt time.Time

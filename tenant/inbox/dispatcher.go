@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/PaulSonOfLars/gotgbot/v2/ext"
@@ -15,12 +16,19 @@ import (
 //	d := inbox.NewDispatcher(nil)
 //	d.AddHandler(handlers.NewCommand("start", start))
 //
+// Code that wants an *ext.Dispatcher to add handlers to gets the one inside;
+// what it adds there is not seen, so say by [Dispatcher.Want] which kinds it is
+// for.
+//
 // All tenants may share one. What limits and waits in gotgbot's dispatcher
 // (MaxRoutines, Start, Stop) is not used: [Workers] do that, and keep chats in
 // order.
 //
-// Calls that handlers make without a context end with the handler's. Handlers
-// that want the context or the tenant have [ContextOf] and [TenantOf].
+// Calls that handlers make without a context have the handler's, its values
+// included, and end with it. So do calls with a context that can't end, such as
+// context.Background with a value; those that are to outlive the handler's
+// deadline are made with a context.WithoutCancel of [ContextOf]. Handlers that
+// want the tenant have [TenantOf].
 //
 // A user has the same id with every bot. What handlers keep by user or chat
 // must have the bot in its key, ctx.Bot.Id, as gotgbot's conversations have; a
@@ -36,8 +44,8 @@ type Dispatcher struct {
 //
 // What a handler returns goes to opts.Error as ever, and the update is done:
 // trying it again would run the handlers of all groups again, those that
-// succeeded too. Retry changes that. A panic is a failed attempt, unless
-// opts.Panic is set.
+// succeeded too. Retry changes that. A panic is a failed attempt, a
+// [*PanicError], whether or not opts.Panic is set, which hears of it first.
 func NewDispatcher(opts *ext.DispatcherOpts) *Dispatcher {
 	var o ext.DispatcherOpts
 	if opts != nil {
@@ -118,33 +126,71 @@ func TenantOf(c *ext.Context) *tenant.Tenant {
 	return nil
 }
 
+// attemptKey is the context's key for the same.
+type attemptKey struct{}
+
 // HandleUpdate implements [Handler].
 func (d *Dispatcher) HandleUpdate(ctx context.Context, t *tenant.Tenant, u Update) error {
 	decoded, err := u.Decode()
 	if err != nil {
 		return Permanent(err)
 	}
+	a := &attempt{tenant: t, update: u}
+	a.ctx = context.WithValue(ctx, attemptKey{}, a)
 	bot := *t.Bot
-	bot.BotClient = bound{t.Bot.BotClient, ctx}
-	a := &attempt{ctx: ctx, tenant: t, update: u}
-	if err := d.ProcessUpdate(&bot, decoded, map[string]any{dataKey: a}); err != nil {
+	bot.BotClient = bound{t.Bot.BotClient, a}
+	if err := d.process(&bot, ext.NewContext(&bot, decoded, map[string]any{dataKey: a})); err != nil {
+		if d.UnhandledErrFunc != nil {
+			d.UnhandledErrFunc(err)
+		}
 		return err
 	}
 	return a.err
 }
 
-// bound ends calls that have no context of their own with another.
+// process does what gotgbot's ProcessUpdate does, but that a panic which
+// d.Panic has heard of is still an error, and that the error has nothing of the
+// panic's value.
+func (d *Dispatcher) process(b *gotgbot.Bot, c *ext.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %w", ext.ErrPanicRecovered, newPanic(p))
+			if d.Panic != nil {
+				d.Panic(b, c, p)
+			}
+		}
+	}()
+	return d.Processor.ProcessUpdate(d.Dispatcher, b, c)
+}
+
+// bound ends calls that have no context of their own with the handler's.
 type bound struct {
 	gotgbot.BotClient
-	ctx context.Context
+	a *attempt
 }
 
 // Unwrap returns the client itself.
 func (b bound) Unwrap() gotgbot.BotClient { return b.BotClient }
 
 func (b bound) RequestWithContext(ctx context.Context, token, method string, params map[string]any, opts *gotgbot.RequestOpts) (json.RawMessage, error) {
-	if ctx == nil || ctx.Done() == nil {
-		ctx = b.ctx
+	switch {
+	case ctx == nil || ctx == context.Background() || ctx == context.TODO():
+		ctx = b.a.ctx
+	case ctx.Done() == nil && ctx.Value(attemptKey{}) != b.a: // which else was made to outlive it
+		ctx = joined{b.a.ctx, ctx}
 	}
 	return b.BotClient.RequestWithContext(ctx, token, method, params, opts)
+}
+
+// joined is a context with the values of another before its own.
+type joined struct {
+	context.Context
+	values context.Context
+}
+
+func (j joined) Value(key any) any {
+	if v := j.values.Value(key); v != nil {
+		return v
+	}
+	return j.Context.Value(key)
 }

@@ -1,8 +1,11 @@
 package inbox_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -156,10 +159,133 @@ func TestWhatADispatchersHandlerReturnsIsAsEverUnlessRetryIsAsked(t *testing.T) 
 }
 
 func TestADispatchersPanicIsAFailedAttempt(t *testing.T) {
-	d := inbox.NewDispatcher(nil)
-	d.AddHandler(handlers.NewMessage(nil, func(*gotgbot.Bot, *ext.Context) error { panic("boom") }))
-	err := d.HandleUpdate(bg, &tenant.Tenant{Bot: &gotgbot.Bot{}}, written("a", 1, 1, "/x"))
-	require.ErrorIs(t, err, ext.ErrPanicRecovered)
+	var heard []any
+	for name, set := range map[string]func(*inbox.Dispatcher){
+		"as it is": func(*inbox.Dispatcher) {},
+		"gotgbot's hook is set": func(d *inbox.Dispatcher) {
+			d.Panic = func(_ *gotgbot.Bot, _ *ext.Context, r any) { heard = append(heard, r) }
+		},
+		"errors are reported": func(d *inbox.Dispatcher) { d.UnhandledErrFunc = func(err error) { heard = append(heard, err) } },
+		"the hook itself panics": func(d *inbox.Dispatcher) {
+			d.Panic = func(_ *gotgbot.Bot, _ *ext.Context, r any) { panic("in the hook: secret") }
+		},
+		"another processor is in": func(d *inbox.Dispatcher) { d.Processor = processor{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory(t)
+				var logs bytes.Buffer
+				heard = nil
+				d := inbox.NewDispatcher(nil)
+				set(d)
+				tries := 0
+				d.AddHandler(handlers.NewMessage(nil, func(*gotgbot.Bot, *ext.Context) error {
+					if tries++; tries <= 3 {
+						panic("the user wrote: secret")
+					}
+					return nil
+				}))
+				w, err := inbox.NewWorkers(m, botPool{}, d, inbox.WorkersConfig{MaxAttempts: 3, Logger: slog.New(slog.NewTextHandler(&logs, nil))})
+				require.NoError(t, err)
+				require.NoError(t, w.Start(bg))
+				put(t, m, written("a", 1, 1, "/x"), written("a", 1, 2, "/y"))
+				pass(time.Minute)
+				require.NoError(t, w.Stop(bg))
+				assert.Equal(t, 4, tries)
+				s := w.Stats()
+				assert.Equal(t, [4]uint64{1, 2, 1, 3}, [4]uint64{s.Handled, s.Retried, s.Buried, s.Panics})
+				dead, err := m.Dead(bg, inbox.DeadFilter{})
+				require.NoError(t, err)
+				require.Len(t, dead, 1)
+				assert.Contains(t, dead[0].Reason, "panic of type string")
+				assert.NotContains(t, dead[0].Reason, "\n")
+				assert.NotContains(t, logs.String()+dead[0].Reason, "secret")
+				assert.Contains(t, logs.String(), "dispatcher_test.go", "where it was")
+				switch name {
+				case "gotgbot's hook is set":
+					assert.Equal(t, []any{"the user wrote: secret", "the user wrote: secret", "the user wrote: secret"}, heard)
+				case "errors are reported":
+					require.Len(t, heard, 3)
+					require.ErrorIs(t, heard[0].(error), ext.ErrPanicRecovered)
+				}
+			})
+		})
+	}
+}
+
+type processor struct{ ext.BaseProcessor }
+
+// botPool lends tenants whose bots can't be reached.
+type botPool struct{ gotgbot.BotClient }
+
+func (p botPool) Do(ctx context.Context, id string, f func(context.Context, *tenant.Tenant) error) error {
+	return f(ctx, &tenant.Tenant{Bot: &gotgbot.Bot{BotClient: p.BotClient}, Record: tenant.Record{ID: id}})
+}
+
+// contexts keeps the context of each call.
+type contexts struct {
+	gotgbot.BotClient
+	got []context.Context
+}
+
+func (c *contexts) RequestWithContext(ctx context.Context, _, _ string, _ map[string]any, _ *gotgbot.RequestOpts) (json.RawMessage, error) {
+	c.got = append(c.got, ctx)
+	return json.RawMessage(`{"id":1}`), nil
+}
+
+func TestADispatchersHandlersHaveTheWorkersContext(t *testing.T) {
+	type key string
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		client := &contexts{}
+		d := inbox.NewDispatcher(nil)
+		var own context.Context
+		var deadline time.Time
+		d.AddHandler(handlers.NewMessage(nil, func(b *gotgbot.Bot, c *ext.Context) error {
+			own = inbox.ContextOf(c)
+			deadline, _ = own.Deadline()
+			short, cancel := context.WithTimeout(context.WithValue(bg, key("theirs"), 2), time.Second)
+			defer cancel()
+			for _, ctx := range []context.Context{
+				bg, context.TODO(), nil, //nolint:staticcheck // as others' code may
+				context.WithValue(bg, key("theirs"), 2),
+				context.WithValue(own, key("theirs"), 2),
+				short,
+				context.WithoutCancel(context.WithValue(own, key("theirs"), 2)),
+			} {
+				_, _ = b.GetMeWithContext(ctx, nil)
+			}
+			return nil
+		}))
+		w, err := inbox.NewWorkers(m, botPool{client}, d, inbox.WorkersConfig{})
+		require.NoError(t, err)
+		require.NoError(t, w.Start(context.WithValue(bg, key("worker's"), 1)))
+		start := time.Now()
+		put(t, m, written("a", 1, 1, "/x"))
+		pass(time.Second)
+		require.NoError(t, w.Stop(bg))
+		assert.Equal(t, 1, own.Value(key("worker's")))
+		assert.Equal(t, start.Add(30*time.Second), deadline)
+		require.Len(t, client.got, 7)
+		for i, ctx := range client.got {
+			at, _ := ctx.Deadline()
+			want, workers := deadline, any(1)
+			switch i {
+			case 5: // it has an end of its own
+				want, workers = start.Add(time.Second), nil
+			case 6: // it is to outlive the handler
+				want = time.Time{}
+				assert.NoError(t, ctx.Err())
+			default:
+				assert.ErrorIs(t, ctx.Err(), context.Canceled, "the handler has ended")
+			}
+			assert.Equal(t, want, at, i)
+			assert.Equal(t, workers, ctx.Value(key("worker's")), i)
+			if i >= 3 {
+				assert.Equal(t, 2, ctx.Value(key("theirs")), i)
+			}
+		}
+	})
 }
 
 func TestAnUpdateThatCantBeDecodedIsSetAside(t *testing.T) {
@@ -201,6 +327,10 @@ func TestADispatcherKnowsTheKindsItsHandlersWant(t *testing.T) {
 		"no pointer":               {[]ext.Handler{(*handlers.Message)(nil)}, nil},
 		"one of ours":              {[]ext.Handler{odd{}}, nil},
 		"one among others":         {[]ext.Handler{handlers.NewMessage(nil, r), odd{}}, nil},
+		"one that says":            {[]ext.Handler{kinded{kinds: []string{"guest_message"}}}, []string{"guest_message"}},
+		"one of no kinds":          {[]ext.Handler{handlers.NewMessage(nil, r), kinded{}}, nil},
+		"a pointer to one":         {[]ext.Handler{&kinded{kinds: []string{"guest_message"}}}, []string{"guest_message"}},
+		"a pointer in a name":      {[]ext.Handler{&handlers.Named{Handler: &handlers.Reaction{}}}, []string{"message_reaction"}},
 		"a conversation": {[]ext.Handler{handlers.NewConversation(
 			[]ext.Handler{handlers.NewCommand("x", r)}, map[string][]ext.Handler{"s": {handlers.NewCallback(nil, r)}},
 			&handlers.ConversationOpts{Exits: []ext.Handler{handlers.NewPollAnswer(nil, r)}, Fallbacks: []ext.Handler{handlers.NewReaction(nil, r)}},
@@ -218,6 +348,47 @@ func TestADispatcherKnowsTheKindsItsHandlersWant(t *testing.T) {
 	d.AddHandler(odd{})
 	d.Want("poll")
 	assert.Equal(t, []string{"poll"}, d.Kinds())
+}
+
+type kinded struct {
+	ext.Handler
+	kinds []string
+}
+
+func (k kinded) Kinds() []string { return k.kinds }
+
+// As pointers gotgbot's handlers are handlers too.
+func TestADispatcherKnowsTheKindsOfPointersToHandlers(t *testing.T) {
+	for want, h := range map[string]ext.Handler{
+		"business_connection": &handlers.BusinessConnection{}, "callback_query": &handlers.CallbackQuery{},
+		"chat_join_request": &handlers.ChatJoinRequest{}, "chat_member": &handlers.ChatMember{},
+		"chosen_inline_result": &handlers.ChosenInlineResult{}, "message": &handlers.Command{},
+		"inline_query": &handlers.InlineQuery{}, "managed_bot": &handlers.ManagedBot{}, "my_chat_member": &handlers.MyChatMember{},
+		"poll": &handlers.Poll{}, "poll_answer": &handlers.PollAnswer{}, "pre_checkout_query": &handlers.PreCheckoutQuery{},
+		"purchased_paid_media": &handlers.PurchasedPaidMedia{}, "message_reaction": &handlers.Reaction{},
+		"shipping_query": &handlers.ShippingQuery{},
+	} {
+		d := inbox.NewDispatcher(nil)
+		d.AddHandler(h)
+		assert.Equal(t, []string{want}, d.Kinds(), "%T", h)
+	}
+}
+
+func TestTheKindsOfAHandlerShowThroughItsMiddleware(t *testing.T) {
+	nothing := func(context.Context, *tenant.Tenant, inbox.Update) error { return nil }
+	var mux, empty inbox.Mux
+	mux.HandleFunc("chat_member", nothing)
+	open := func(next inbox.Handler) inbox.Handler { return inbox.Wrap(next, next.HandleUpdate) }
+	closed := func(next inbox.Handler) inbox.Handler { return inbox.HandlerFunc(next.HandleUpdate) }
+	want := []string{"chat_member"}
+	assert.Equal(t, want, inbox.KindsOf(open(open(&mux))))
+	assert.Equal(t, want, inbox.KindsOf(inbox.Chain(open(&mux), open)))
+	assert.Equal(t, want, inbox.KindsOf(inbox.Chain(&mux, open, closed)))
+	assert.Nil(t, inbox.KindsOf(closed(&mux)), "nobody can know")
+	for _, h := range []inbox.Handler{nil, inbox.HandlerFunc(nil), inbox.HandlerFunc(nothing), &empty, (*inbox.Mux)(nil), open(&empty), inbox.NewDispatcher(nil), inbox.Chain(nil, open)} {
+		assert.Nil(t, inbox.KindsOf(h), "%T: an empty list would mean all but some", h)
+	}
+	assert.Nil(t, inbox.Chain(&mux, func(inbox.Handler) inbox.Handler { return nil }))
 }
 
 func TestASuspendedTenantsHandlerEndsAndItsUpdateComesWhenItIsResumed(t *testing.T) {
@@ -244,7 +415,7 @@ func TestASuspendedTenantsHandlerEndsAndItsUpdateComesWhenItIsResumed(t *testing
 		assert.Equal(t, []int{1}, attempts)
 		_, err = f.Resume(bg, "a")
 		require.NoError(t, err)
-		pass(time.Minute)
+		synctest.Wait() // the pool says so
 		assert.Equal(t, []int{1, 1}, attempts)
 		require.NoError(t, w.Stop(bg))
 		isEmpty(t, m)
@@ -254,7 +425,7 @@ func TestASuspendedTenantsHandlerEndsAndItsUpdateComesWhenItIsResumed(t *testing
 func TestAMuxHandsUpdatesToTheirKindsHandler(t *testing.T) {
 	var mux inbox.Mux
 	assert.NoError(t, mux.HandleUpdate(bg, nil, message("a", 1, 1)), "nobody's")
-	assert.Equal(t, []string{}, mux.Kinds())
+	assert.Nil(t, mux.Kinds())
 	var got []string
 	note := func(name string) inbox.HandlerFunc {
 		return func(context.Context, *tenant.Tenant, inbox.Update) error {
@@ -268,7 +439,9 @@ func TestAMuxHandsUpdatesToTheirKindsHandler(t *testing.T) {
 	assert.ErrorIs(t, mux.HandleUpdate(bg, nil, message("a", 1, 1)), errors.Blocked)
 	assert.Equal(t, []string{"message"}, got)
 	assert.Equal(t, []string{"message", "poll"}, mux.Kinds())
-	assert.Nil(t, inbox.KindsOf(note("x")))
+	mux.HandleFunc("message", nil)
+	assert.NoError(t, mux.HandleUpdate(bg, nil, message("a", 1, 1)), "nobody's again")
+	assert.Equal(t, []string{"poll"}, mux.Kinds())
 }
 
 func TestMiddlewareIsPassedInTheOrderItIsGiven(t *testing.T) {

@@ -21,7 +21,9 @@
 //	})
 //
 // The handlers of a bot that is written for gotgbot's dispatcher move over as
-// they are, with a [Dispatcher].
+// they are, with a [Dispatcher]. Others are put together with a [Mux] and
+// [Chain], which puts [Middleware] such as [Log] and [Timeout] around them.
+// [KindsOf] tells a source which kinds of updates all of it wants.
 //
 // # The decision to make
 //
@@ -35,14 +37,27 @@
 // Updates of one chat are handled one after the other, by Telegram's numbers,
 // and different chats side by side. [Parse] says which update is of which
 // chat. One that fails is tried again before the next of its chat, and after
-// some attempts it is set aside as a [DeadLetter], so that the chat goes on.
+// some attempts it is set aside as a [DeadLetter], so that the chat goes on. A
+// panic is a failure too. Callback queries are of the chat of the message that
+// their button is under, so they come in order with its messages, where Telegram
+// itself sends them in order. This holds over all processes that work on one
+// inbox.
+//
+// What nobody waits for any more, such as an inline query after half a minute,
+// is dropped; [Keep] has the times.
+//
+// # Health
+//
+// [Inbox.Depth] tells how much there is and since when, and Workers.Stats what
+// became of it. A growing age, dead letters, and handlers that are overdue are
+// worth an alert.
 //
 // # Fairness
 //
 // A tenant has at most WorkersConfig.PerTenant handlers at a time and tenants
 // take turns, so one whose handlers are slow, or who is flooded, holds up
 // nobody else. A tenant that is suspended keeps its updates until it is
-// resumed.
+// resumed, and they cost next to nothing meanwhile.
 //
 // # What it does not do
 //

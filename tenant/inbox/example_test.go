@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
@@ -65,6 +66,55 @@ func ExampleDispatcher() {
 	// Output: [callback_query message]
 }
 
+// setUp is what an existing bot has: it adds its handlers to gotgbot's
+// dispatcher.
+func setUp(d *ext.Dispatcher) {
+	d.AddHandler(handlers.NewCommand("start", func(b *gotgbot.Bot, ctx *ext.Context) error {
+		_, err := ctx.EffectiveMessage.Reply(b, "welcome to @"+b.Username, nil)
+		return err
+	}))
+}
+
+// An existing bot's code stays as it is, and serves all tenants. Handlers that
+// are added to the dispatcher inside are not seen, so their kinds are said.
+func ExampleNewDispatcher_existing() {
+	srv := bottest.New(bottest.Config{}) // stands for Telegram
+	defer srv.Close()
+	bot, ann := srv.NewBot("shop_bot"), srv.NewUser("Ann")
+	ann.Start(bot, "")
+	ctx := context.Background()
+	s, _ := session.New(session.Config{Transport: srv.Transport()})
+	defer s.Close(ctx)
+	pool, _ := tenant.NewPool(s, tenant.NewMemoryStore(), tenant.PoolConfig{})
+	defer pool.Close(ctx)
+	_, _ = tenant.NewManager(pool, tenant.ManagerConfig{}).Register(ctx, "customer-7", bot.Token())
+
+	d := inbox.NewDispatcher(nil)
+	setUp(d.Dispatcher)
+	d.Want("message")
+
+	in, _ := inbox.NewMemory(inbox.MemoryConfig{})
+	handled := make(chan error)
+	handler := inbox.Chain(d, func(next inbox.Handler) inbox.Handler {
+		return inbox.Wrap(next, func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
+			err := next.HandleUpdate(ctx, t, u)
+			handled <- err
+			return err
+		})
+	})
+	workers, _ := inbox.NewWorkers(in, pool, handler, inbox.WorkersConfig{})
+	_ = workers.Start(ctx)
+	defer workers.Stop(ctx)
+	raw := fmt.Appendf(nil, `{"update_id":1,"message":{"message_id":1,"date":1,"from":{"id":%d,"first_name":"Ann"},"chat":{"id":%[1]d,"type":"private"},
+		"text":"/start","entities":[{"type":"bot_command","offset":0,"length":6}]}}`, ann.ID)
+	u, _ := inbox.Parse("customer-7", raw, time.Now())
+	_, _ = in.Put(ctx, []inbox.Update{u})
+	err := <-handled
+	sent := bot.Messages(ann.ID)
+	fmt.Println(inbox.KindsOf(handler), sent[len(sent)-1].Text, err)
+	// Output: [message] welcome to @shop_bot <nil>
+}
+
 // Dead letters are what failed for good. Once its cause is mended, a letter is
 // replayed: it is tried again before all later updates of its chat.
 func ExampleInbox_Replay() {
@@ -86,18 +136,23 @@ func ExampleInbox_Replay() {
 	// 1 replayed
 }
 
-// Middleware adds to what every handler does.
+// Middleware adds to what every handler does, the first outermost.
 func ExampleChain() {
 	var mux inbox.Mux
 	mux.HandleFunc("message", func(context.Context, *tenant.Tenant, inbox.Update) error { return nil })
+	mux.HandleFunc("inline_query", func(context.Context, *tenant.Tenant, inbox.Update) error { return nil })
 	timed := func(next inbox.Handler) inbox.Handler {
-		return inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
+		return inbox.Wrap(next, func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
 			start := time.Now()
 			defer func() { _ = time.Since(start) }() // to a histogram
 			return next.HandleUpdate(ctx, t, u)
 		})
 	}
-	handler := inbox.Chain(&mux, timed)
+	handler := inbox.Chain(&mux,
+		inbox.Log(slog.Default()),
+		timed,
+		inbox.Timeout(5*time.Second, "inline_query"),
+	)
 	fmt.Println(inbox.KindsOf(handler))
-	// Output: [message]
+	// Output: [inline_query message]
 }

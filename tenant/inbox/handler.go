@@ -2,6 +2,8 @@ package inbox
 
 import (
 	"context"
+	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/tgfleet/tgfleet/tenant"
@@ -32,42 +34,43 @@ func (f HandlerFunc) HandleUpdate(ctx context.Context, t *tenant.Tenant, u Updat
 	return f(ctx, t, u)
 }
 
-// Middleware adds to what a handler does.
+// isNil reports whether h would panic for being a nil function or pointer.
+func isNil(h Handler) bool {
+	v := reflect.ValueOf(h)
+	return !v.IsValid() || (v.Kind() == reflect.Func || v.Kind() == reflect.Pointer) && v.IsNil()
+}
+
+// Middleware adds to what a handler does. What it returns had better be made by
+// [Wrap], so that [KindsOf] knows what the handler inside of it wants.
 type Middleware func(next Handler) Handler
 
-// Chain returns h inside of middleware, of which the first is outermost. The
-// result is [Kinded] if h is.
+// Wrap returns a handler that is f and is [Kinded] as next is, for a
+// [Middleware].
+func Wrap(next Handler, f HandlerFunc) Handler { return wrapper{f, next} }
+
+type wrapper struct {
+	HandlerFunc
+	next Handler
+}
+
+// Kinds implements [Kinded].
+func (w wrapper) Kinds() []string { return KindsOf(w.next) }
+
+// Chain returns h inside of middleware, of which the first is outermost. For
+// [KindsOf] it wants what h does, however the middleware is made. It is nil
+// where h or what a middleware returns is nil.
 func Chain(h Handler, middleware ...Middleware) Handler {
+	if isNil(h) || len(middleware) == 0 {
+		return h
+	}
 	outer := h
 	for _, m := range slices.Backward(middleware) {
 		outer = m(outer)
 	}
-	if k, ok := h.(Kinded); ok {
-		return chain{outer, k}
+	if isNil(outer) {
+		return nil
 	}
-	return outer
-}
-
-type chain struct {
-	Handler
-	Kinded
-}
-
-// Kinded is what a [Handler] may be besides: one that knows which kinds of
-// updates it wants. Sources ask Telegram for those and no others.
-type Kinded interface {
-	// Kinds returns the kinds, sorted, as allowed_updates has them.
-	Kinds() []string
-}
-
-// KindsOf returns the kinds that a handler wants; nil where it does not say,
-// which sources take for Telegram's usual ones: all but chat_member,
-// message_reaction and message_reaction_count.
-func KindsOf(h Handler) []string {
-	if k, ok := h.(Kinded); ok {
-		return k.Kinds()
-	}
-	return nil
+	return wrapper{outer.HandleUpdate, h}
 }
 
 // Mux is a [Handler] that hands each update to the handler of its kind. What
@@ -76,15 +79,19 @@ func KindsOf(h Handler) []string {
 type Mux struct{ handlers map[string]Handler }
 
 // Handle sets the handler of a kind, such as "message"; one that is set again
-// is replaced.
+// is replaced, and nil removes it.
 func (m *Mux) Handle(kind string, h Handler) {
+	if isNil(h) {
+		delete(m.handlers, kind)
+		return
+	}
 	if m.handlers == nil {
 		m.handlers = make(map[string]Handler)
 	}
 	m.handlers[kind] = h
 }
 
-// HandleFunc sets the handler of a kind.
+// HandleFunc sets the handler of a kind; nil removes it.
 func (m *Mux) HandleFunc(kind string, f HandlerFunc) { m.Handle(kind, f) }
 
 // HandleUpdate implements [Handler].
@@ -95,15 +102,8 @@ func (m *Mux) HandleUpdate(ctx context.Context, t *tenant.Tenant, u Update) erro
 	return nil
 }
 
-// Kinds implements [Kinded]. It is not nil.
-func (m *Mux) Kinds() []string {
-	kinds := make([]string, 0, len(m.handlers))
-	for kind := range m.handlers {
-		kinds = append(kinds, kind)
-	}
-	slices.Sort(kinds)
-	return kinds
-}
+// Kinds implements [Kinded]. It is nil where no handler is set.
+func (m *Mux) Kinds() []string { return slices.Sorted(maps.Keys(m.handlers)) }
 
 // Permanent marks an error as one that trying again won't mend: the update
 // becomes a dead letter at once. Permanent(nil) is nil.

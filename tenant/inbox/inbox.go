@@ -86,6 +86,16 @@ type Waker interface {
 	Wake() <-chan struct{}
 }
 
+// Holder is what an [Inbox] may be besides: one that can keep a tenant's
+// updates back, so that those of tenants that can't be had cost its Lease
+// nothing. It is for the workers of this process, and lasts no longer than it.
+type Holder interface {
+	// Hold has nothing of a tenant lent before until, to anybody; all else is as
+	// ever. A time that is past ends that, and wakes who waits where something
+	// is ready. The latest call counts. It returns at once.
+	Hold(tenant string, until time.Time)
+}
+
 // Outcome is what became of an update in [Inbox.Put].
 type Outcome struct {
 	// Err is nil where the update may be confirmed: it was stored, now or

@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
@@ -17,6 +16,7 @@ import (
 // job is an update that is being handled.
 type job struct {
 	lease  Lease
+	asked  time.Time // when the lease was asked for
 	until  time.Time // when the lease expires, as far as is known here
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -29,17 +29,13 @@ type job struct {
 	// What the handler's goroutine leaves.
 	settlement Settlement
 	pause      time.Duration // for which to take nothing more of the tenant
+	suspended  bool          // it is for being suspended
+	resumes    uint64        // how often something was resumed before the tenant was asked for
+	had        bool          // the tenant could be had
 }
 
 // give is how long after Stop's context has ended handlers may take to notice.
 const give = 5 * time.Second
-
-// pauses of a tenant that can't be had.
-const (
-	pauseShort     = time.Second
-	pauseSuspended = 30 * time.Second
-	pauseMost      = time.Minute
-)
 
 // crashes times MaxAttempts is how often an update may be lent before it is
 // taken for what brings the process down. Those that only were at hand when
@@ -65,11 +61,7 @@ func (w *Workers) run(ctx context.Context, j *job) {
 		}()
 		if p := recover(); p != nil {
 			returned = true
-			w.counts.panics.Add(1)
-			r.err = fmt.Errorf("panic: %v", p)
-			// The value of a panic may have a user's text in it.
-			w.log.Error("panic in a handler", slog.Any("update", j.lease.Update), slog.String("type", fmt.Sprintf("%T", p)),
-				slog.String("panic", panicText(p)), slog.String("stack", session.Redact(string(debug.Stack()))))
+			r.err = newPanic(p)
 		}
 		// Canceled, and not timed out, is a lease that was lost.
 		r.stopped = ctx.Err() != nil || errors.Is(j.ctx.Err(), context.Canceled)
@@ -82,22 +74,14 @@ func (w *Workers) run(ctx context.Context, j *job) {
 		r.called, returned = true, true
 		return
 	}
+	j.resumes = w.resumes.Load()
 	r.err = w.pool.Do(j.ctx, j.lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
-		r.called = true
+		r.called, j.had = true, true
 		err := w.handler.HandleUpdate(ctx, t, j.lease.Update)
 		r.ended = ctx.Err() != nil && j.ctx.Err() == nil
 		return err
 	})
 	returned = true
-}
-
-// panicText is the text of a panic that the runtime raised, such as an index
-// out of range.
-func panicText(p any) string {
-	if err, ok := p.(runtime.Error); ok {
-		return session.Redact(err.Error())
-	}
-	return ""
 }
 
 // result is how an attempt went.
@@ -127,6 +111,10 @@ func (w *Workers) judge(j *job, r result) {
 			}
 		}
 	}()
+	if p, ok := errors.AsType[*PanicError](r.err); ok {
+		w.counts.panics.Add(1)
+		w.log.Error("panic in a handler", p.attrs(j.lease.Update)...)
+	}
 	kind, after := errors.KindOf(r.err), errors.RetryAfter(r.err)
 	attr := func(more ...any) []any {
 		return append([]any{slog.Any("update", j.lease.Update), slog.Int("attempt", j.lease.Attempt), slog.String("error", kind.String())}, more...)
@@ -137,7 +125,7 @@ func (w *Workers) judge(j *job, r result) {
 	case !r.called && kind == errors.NotFound:
 		w.log.Info("update of a tenant that is gone", attr()...)
 	case !r.called && kind == errors.Suspended:
-		s.Verdict, j.pause = Return, pauseSuspended
+		s.Verdict, j.pause, j.suspended = Return, pauseSuspended, true
 	case !r.called || r.ended:
 		s.Verdict, j.pause = Return, min(max(after, pauseShort), pauseMost)
 		w.log.Warn("tenant can't be had", attr()...)
@@ -162,16 +150,19 @@ func (w *Workers) bury(s *Settlement, err error, attr []any) {
 }
 
 // maxReason bounds what is kept of an error, in bytes.
-const maxReason = 500
+const maxReason = 300
 
-// reason is what is kept of an error: no token, and what any store can keep.
+// reason is what is kept of an error: its kind and the first line of its text,
+// without tokens, and as any store can keep it.
 func reason(err error) string {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' {
+	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(session.Redact(err.Error()), "?"))
+	}, strings.ToValidUTF8(session.Redact(text), "?"))
+	text = errors.KindOf(err).String() + ": " + strings.TrimSpace(text)
 	if len(text) > maxReason {
 		text = strings.ToValidUTF8(text[:maxReason], "") + "..."
 	}

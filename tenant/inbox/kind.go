@@ -3,10 +3,15 @@ package inbox
 import "time"
 
 // The kinds of updates (Bot API, Update), and for how long one that was
-// received is worth handling. Telegram itself keeps undelivered inline queries
-// for 30 s and other queries for 150 s (telegram-bot-api, Client.cpp), because
-// it takes no answer to them later; a payment's last question is over sooner.
-// Zero is for ever.
+// received is worth handling; zero is for ever.
+//
+// A pre-checkout query must be answered within 10 s after it was sent (Bot API,
+// answerPreCheckoutQuery): then Telegram gives the payment up and takes no
+// answer. For shipping queries and callback queries no such time is documented;
+// the server keeps those that it can't deliver for 150 s, and inline queries for
+// 30 s (telegram-bot-api, Client.cpp, add_update), since they are worth nothing
+// later. A join request that has a query is to be answered within 10 s too
+// (ChatJoinRequest.query_id), but can be approved at any time.
 var kindTable = []struct {
 	name string
 	keep time.Duration
@@ -61,7 +66,9 @@ func Kinds() []string {
 }
 
 // Keep returns for how long an update of a kind is worth handling after it was
-// received; 0 is for ever. It is what [Parse] sets ExpiresAt by.
+// received: 10 s for a pre-checkout query, 30 s for an inline query, 150 s for
+// callback and shipping queries, and 0, which is for ever, for all others. It is
+// what [Parse] sets ExpiresAt by.
 func Keep(kind string) time.Duration {
 	for i := range kindTable {
 		if kindTable[i].name == kind {

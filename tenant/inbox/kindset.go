@@ -10,6 +10,29 @@ import (
 	"github.com/PaulSonOfLars/gotgbot/v2/ext/handlers"
 )
 
+// Kinded is what a [Handler] may be besides: one that knows which kinds of
+// updates it wants. Sources ask Telegram for those and no others.
+type Kinded interface {
+	// Kinds returns the kinds, sorted, as allowed_updates has them. Nil is a
+	// handler that does not know, or has none; empty is the same, since
+	// Telegram can't be asked for nothing: it takes an empty list for its usual
+	// kinds.
+	Kinds() []string
+}
+
+// KindsOf returns the kinds that a handler wants; nil where it does not say,
+// which sources take for Telegram's usual ones: all but chat_member,
+// message_reaction and message_reaction_count. It is never empty without being
+// nil.
+func KindsOf(h Handler) []string {
+	if k, ok := h.(Kinded); ok && !isNil(h) {
+		if kinds := k.Kinds(); len(kinds) > 0 {
+			return kinds
+		}
+	}
+	return nil
+}
+
 // kindSet collects the kinds that gotgbot's handlers can handle.
 type kindSet struct {
 	mu    sync.Mutex // guards what follows
@@ -51,6 +74,12 @@ func (s *kindSet) add(h ext.Handler) {
 
 // see notes what a handler can handle; what that is, its CheckUpdate says.
 func (s *kindSet) see(h ext.Handler) {
+	if k, ok := h.(Kinded); ok {
+		kinds := k.Kinds()
+		s.put(kinds...)
+		s.blind = s.blind || len(kinds) == 0
+		return
+	}
 	if p, ok := pointee(h); ok {
 		h = p
 	}
@@ -105,8 +134,6 @@ func (s *kindSet) see(h ext.Handler) {
 		for _, inner := range all {
 			s.see(inner)
 		}
-	case Kinded:
-		s.put(h.Kinds()...)
 	default:
 		s.blind = true
 	}

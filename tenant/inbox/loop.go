@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -19,19 +18,28 @@ import (
 // those that are free, and waits. What it does in batches grows with the load.
 type loop struct {
 	*Workers
-	ctx   context.Context // the handlers'
-	waker Waker           // nil where the inbox is none
+	ctx    context.Context // the handlers'
+	waker  Waker           // nil where the inbox is none
+	holder Holder          // likewise
 
 	jobs   map[int64]*job    // by the lease's token: run, or are finished and not settled
 	done   []*job            // finished, not settled
 	batch  []Settlement      // room for theirs
 	chats  map[chatName]*job // those of jobs
-	held   map[string]int    // jobs by tenant
-	paused map[string]time.Time
-	resume time.Time // when the first of those ends, or before; zero where none is
+	held   map[string]int    // jobs by tenant, and what pauses count for
+	pauses pauses
+	// heldPressed is the same for when each tenant may have one at most.
+	heldPressed map[string]int
+
+	unwatch func() // ends the pool's telling of resumed tenants
 
 	work chan *job // to the workers that are idle; nil ends one
 	idle atomic.Int64
+
+	// ioTimeout bounds each call of the inbox, so that one that hangs does not
+	// cost the leases: after the call that keeps them has failed there is time
+	// for another.
+	ioTimeout time.Duration
 
 	ioBase   context.Context // ends when Stop may wait no longer
 	ioEnd    context.CancelFunc
@@ -50,19 +58,18 @@ type loop struct {
 	retryAt  time.Time // not before, after a failure
 }
 
-// ioTimeout bounds each call of the inbox, so that one that hangs does not
-// cost the leases.
-const ioTimeout = 10 * time.Second
-
 // chatName names a chat of a tenant.
 type chatName struct{ tenant, chat string }
 
 func newLoop(w *Workers, ctx context.Context) *loop {
 	l := &loop{
-		Workers: w, ctx: ctx, jobs: make(map[int64]*job), chats: make(map[chatName]*job), held: make(map[string]int), paused: make(map[string]time.Time),
+		Workers: w, ctx: ctx, jobs: make(map[int64]*job), chats: make(map[chatName]*job), held: make(map[string]int),
+		heldPressed: make(map[string]int), pauses: pauses{of: make(map[string]*pause)},
 		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
 	}
+	l.ioTimeout = min(10*time.Second, w.cfg.LeaseTTL/4)
 	l.waker, _ = w.inbox.(Waker)
+	l.holder, _ = w.inbox.(Holder)
 	l.ioBase, l.ioEnd = context.WithCancel(context.WithoutCancel(ctx))
 	return l
 }
@@ -70,6 +77,8 @@ func newLoop(w *Workers, ctx context.Context) *loop {
 func (l *loop) run() {
 	defer close(l.ended)
 	defer l.halt(nil)
+	defer l.deaf()
+	defer l.unpauseAll()
 	defer l.bound()()
 	defer func() { l.ioCancel() }()
 	defer close(l.work)
@@ -157,15 +166,9 @@ func (l *loop) next(draining bool) time.Time {
 		if len(l.tries) > 0 {
 			soonest(l.tries[0])
 		}
-		soonest(l.resume)
+		soonest(l.pauses.next())
 	}
 	return at
-}
-
-func (l *loop) resumeAt(t time.Time) {
-	if l.resume.IsZero() || t.Before(l.resume) {
-		l.resume = t
-	}
 }
 
 func (l *loop) free() int { return l.cfg.Concurrency - len(l.jobs) }
@@ -181,7 +184,17 @@ func (l *loop) collect() {
 	l.done = append(l.done, l.finished...)
 	clear(l.finished)
 	l.finished = l.finished[:0]
+	resumed, all := l.resumed, l.resumedAll
+	l.resumed, l.resumedAll = nil, false
 	l.mu.Unlock()
+	for _, tenant := range resumed {
+		if p := l.pauses.of[tenant]; p != nil {
+			l.unpause(p)
+		}
+	}
+	if all {
+		l.unpauseAll()
+	}
 	for _, j := range l.done[from:] {
 		j.ended = true
 		if j.overdue {
@@ -241,9 +254,11 @@ func (l *loop) settle() bool {
 			at, _ := slices.BinarySearchFunc(l.tries, t, time.Time.Compare)
 			l.tries = slices.Insert(l.tries, at, t)
 		}
-		if j.pause > 0 {
-			l.paused[j.lease.Tenant] = now.Add(j.pause)
-			l.resumeAt(now.Add(j.pause))
+		switch {
+		case j.pause > 0:
+			l.pause(j, now)
+		case j.had && len(l.pauses.of) > 0:
+			l.had(j)
 		}
 	}
 	clear(l.done)
@@ -282,9 +297,8 @@ func (l *loop) remove(j *job) {
 	if l.held[tenant] == l.cfg.PerTenant {
 		l.hungry = true // there may be more of a tenant that was at its bound
 	}
-	if l.held[tenant]--; l.held[tenant] == 0 {
-		delete(l.held, tenant)
-	}
+	add(l.held, tenant, -1)
+	add(l.heldPressed, tenant, -1)
 }
 
 // extend keeps the leases of all jobs, when it is time, and gives those up
@@ -342,17 +356,7 @@ func (l *loop) lease() {
 		l.tries = slices.Delete(l.tries, 0, 1)
 		l.hungry = true
 	}
-	if !l.resume.IsZero() && !now.Before(l.resume) { // it looks at every one
-		l.resume = time.Time{}
-		for tenant, until := range l.paused {
-			if !now.Before(until) {
-				delete(l.paused, tenant)
-				l.hungry = true
-			} else {
-				l.resumeAt(until)
-			}
-		}
-	}
+	l.endPauses(now)
 	for l.hungry && l.free() > 0 && l.ctx.Err() == nil {
 		if l.waker != nil && l.wake == nil {
 			l.wake = l.waker.Wake() // before looking, so that nothing is missed
@@ -360,15 +364,9 @@ func (l *loop) lease() {
 		want := Want{Limit: l.free(), TTL: l.cfg.LeaseTTL, PerTenant: l.cfg.PerTenant, Held: l.held}
 		l.pressed = want.Limit <= l.reserve()
 		if l.pressed {
-			want.PerTenant = 1
+			want.PerTenant, want.Held = 1, l.heldPressed
 		} else {
 			want.Limit -= l.reserve()
-		}
-		if len(l.paused) > 0 {
-			want.Held = maps.Clone(l.held)
-			for tenant := range l.paused {
-				want.Held[tenant] = l.cfg.PerTenant
-			}
 		}
 		asked := time.Now()
 		leases, err := guard("lease updates", -1, func() ([]Lease, error) { return l.inbox.Lease(l.io(), want) })
@@ -377,27 +375,28 @@ func (l *loop) lease() {
 		}
 		l.hungry = len(leases) == want.Limit
 		for i := range leases {
-			l.begin(leases[i], asked.Add(l.cfg.LeaseTTL))
+			l.begin(leases[i], asked)
 		}
 	}
 }
 
-func (l *loop) begin(lease Lease, until time.Time) {
+func (l *loop) begin(lease Lease, asked time.Time) {
+	until := asked.Add(l.cfg.LeaseTTL)
+	l.held[lease.Tenant]++
+	l.heldPressed[lease.Tenant]++
 	name := chatName{lease.Tenant, lease.Chat}
 	if running := l.chats[name]; running != nil && !running.ended {
 		// The lease of that one has lapsed, and its handler takes no notice.
-		j := &job{lease: lease, until: until, cancel: func() {}, ended: true}
+		j := &job{lease: lease, asked: asked, until: until, cancel: func() {}, ended: true}
 		j.settlement = Settlement{Lease: lease, Verdict: Return, After: pauseShort}
 		l.jobs[lease.Token] = j
-		l.held[lease.Tenant]++
 		l.done = append(l.done, j)
 		return
 	}
 	ctx := newDeadline(l.ctx, time.Now().Add(l.cfg.HandlerTimeout))
-	j := &job{lease: lease, until: until, ctx: ctx, cancel: ctx.cancel}
+	j := &job{lease: lease, asked: asked, until: until, ctx: ctx, cancel: ctx.cancel}
 	l.jobs[lease.Token] = j
 	l.chats[name] = j
-	l.held[lease.Tenant]++
 	l.counts.running.Add(1)
 	if l.idle.Load() > 0 {
 		l.idle.Add(-1) // nobody else takes from it
@@ -449,9 +448,9 @@ func guard[T any](doing string, n int, f func() ([]T, error)) (answer []T, err e
 // less: making one for each would cost more than many a call. It outlives the
 // handlers', whose results are still to be stored.
 func (l *loop) io() context.Context {
-	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > ioTimeout/10 {
+	if now := time.Now(); l.ioCtx == nil || now.Sub(l.ioMade) > l.ioTimeout/10 {
 		l.ioCancel()
-		l.ioCtx, l.ioCancel = context.WithTimeout(l.ioBase, ioTimeout)
+		l.ioCtx, l.ioCancel = context.WithTimeout(l.ioBase, l.ioTimeout)
 		l.ioMade = now
 	}
 	return l.ioCtx

@@ -54,6 +54,7 @@ type Memory struct {
 	all    list[*box] // every one; the first is looked at next by tidy
 	swept  time.Time  // when all were last looked through for what has expired
 	timers timers
+	holds  holds
 	token  int64
 	count  int // that wait or are leased
 	bytes  int64
@@ -124,8 +125,9 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 }
 
 var (
-	_ Inbox = (*Memory)(nil)
-	_ Waker = (*Memory)(nil)
+	_ Inbox  = (*Memory)(nil)
+	_ Waker  = (*Memory)(nil)
+	_ Holder = (*Memory)(nil)
 )
 
 // Put implements [Inbox].
@@ -208,7 +210,7 @@ func (m *Memory) room(b *box, u *Update, now time.Time) error {
 
 func (m *Memory) put(b *box, u *Update, now time.Time) {
 	if b == nil {
-		b = &box{id: u.Tenant, chats: make(map[string]*chat), graveAt: -1}
+		b = &box{id: u.Tenant, chats: make(map[string]*chat), graveAt: -1, heldAt: -1}
 		b.turn.of, b.all.of = b, b
 		m.boxes[u.Tenant] = b
 		m.all.pushBack(&b.all)
@@ -254,16 +256,23 @@ func (m *Memory) settled(c *chat) {
 		delete(b.chats, c.name)
 	case c.ready.in == nil:
 		b.ready.pushBack(&c.ready)
-		if m.wake != nil {
-			close(m.wake)
-			m.wake = nil
+		if b.heldAt < 0 {
+			m.tell()
 		}
 	}
 	switch {
 	case b.ready.first == nil:
 		b.turn.leave()
-	case b.turn.in == nil:
+	case b.turn.in == nil && b.heldAt < 0:
 		m.ring.pushBack(&b.turn)
+	}
+}
+
+// tell wakes who waits.
+func (m *Memory) tell() {
+	if m.wake != nil {
+		close(m.wake)
+		m.wake = nil
 	}
 }
 
@@ -278,8 +287,9 @@ func (m *Memory) gone(b *box, i *item) {
 }
 
 // due lets go on what has waited for its time: leases that have expired, and
-// chats whose next try may be.
+// chats whose next try may be, and tenants that were held back.
 func (m *Memory) due(now time.Time) {
+	m.release(now)
 	for len(m.timers) > 0 && !m.timers[0].at.After(now) {
 		c := heap.Pop(&m.timers).(*chat)
 		if c.out != nil {

@@ -245,6 +245,9 @@ func (m *Memory) Forget(ctx context.Context, tenant string) error {
 	for len(b.dead) > 0 {
 		m.graves.remove(b, len(b.dead)-1)
 	}
+	if b.heldAt >= 0 {
+		heap.Remove(&m.holds, b.heldAt)
+	}
 	b.turn.leave()
 	b.all.leave()
 	delete(m.boxes, tenant)

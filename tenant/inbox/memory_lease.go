@@ -50,7 +50,8 @@ func (m *Memory) Lease(ctx context.Context, want Want) ([]Lease, error) {
 		m.settled(c) // to the end of the ring, if it has more
 	}
 	// Those that were passed over come first the next time. They are few: a
-	// worker has no more tenants at their bound than it has handlers.
+	// worker has no more tenants at their bound than it has handlers, and those
+	// that it wants nothing of it holds back.
 	for passed.last != nil {
 		b := passed.last.of
 		b.turn.leave()

@@ -48,7 +48,7 @@ func TestStopFinishesWhatWasTaken(t *testing.T) {
 }
 
 func TestStopWithoutStart(t *testing.T) {
-	w, err := inbox.NewWorkers(newMemory(t), poolFunc(nil), inbox.HandlerFunc(nil), inbox.WorkersConfig{})
+	w, err := inbox.NewWorkers(newMemory(t), poolFunc(nil), &inbox.Mux{}, inbox.WorkersConfig{})
 	require.NoError(t, err)
 	require.NoError(t, w.Stop(bg))
 	require.NoError(t, w.Stop(bg))
@@ -306,6 +306,10 @@ func TestBadConfigurationIsReportedAtOnce(t *testing.T) {
 	_, err := inbox.NewWorkers(nil, nil, nil, inbox.WorkersConfig{Concurrency: -1, LeaseTTL: -1})
 	for _, want := range []string{"inbox is nil", "pool is nil", "handler is nil", "Concurrency is negative", "LeaseTTL is negative"} {
 		assert.ErrorContains(t, err, want)
+	}
+	for _, h := range []inbox.Handler{inbox.HandlerFunc(nil), (*inbox.Mux)(nil), (*inbox.Dispatcher)(nil)} {
+		_, err = inbox.NewWorkers(newMemory(t), poolFunc(nil), h, inbox.WorkersConfig{})
+		assert.ErrorContains(t, err, "handler is nil", "%T", h)
 	}
 	_, err = inbox.NewMemory(inbox.MemoryConfig{MaxUpdates: -1, MaxBytes: -1, Remember: -1})
 	for _, want := range []string{"MaxUpdates is negative", "MaxBytes is negative", "Remember is negative"} {

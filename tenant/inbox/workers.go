@@ -13,7 +13,9 @@ import (
 	"github.com/tgfleet/tgfleet/tenant"
 )
 
-// Pool lends tenants to handlers. [*tenant.Pool] is one.
+// Pool lends tenants to handlers. [*tenant.Pool] is one. One that has its
+// method Watch too has a tenant's updates handled as soon as it is resumed; for
+// others there is [Workers.Resume].
 type Pool interface {
 	// Do calls f with the tenant, or returns why it can't: an error of kind
 	// [errors.NotFound] where there is no such tenant, [errors.Suspended]
@@ -34,8 +36,8 @@ type WorkersConfig struct {
 	// means 30 s.
 	HandlerTimeout time.Duration
 	// LeaseTTL is how long after a crash the updates it was at come again.
-	// Leases are extended while handlers run, however long they do. 0 means
-	// 30 s.
+	// Leases are extended while handlers run, however long they do. A call of
+	// the inbox may take a quarter of it, and 10 s at most. 0 means 30 s.
 	LeaseTTL time.Duration
 	// MaxAttempts is how often a failing update is tried before it becomes a
 	// dead letter. An attempt that ends because the tenant or the service is
@@ -112,20 +114,24 @@ type Workers struct {
 	handler Handler
 	log     *slog.Logger
 
-	mu       sync.Mutex // guards what follows
-	started  bool
-	stopped  bool
-	finished []*job
-	notify   chan struct{} // tells the loop of finished ones
+	mu         sync.Mutex // guards what follows
+	started    bool
+	stopped    bool
+	finished   []*job
+	resumed    []string // tenants that can be had, not yet told the loop
+	resumedAll bool
+	hears      bool          // the loop runs
+	notify     chan struct{} // tells the loop of finished and resumed ones
 
-	drain  chan struct{} // closed by Stop: take no more
-	halt   context.CancelCauseFunc
-	ended  chan struct{} // closed when the loop has ended
-	counts workersCounts
+	drain   chan struct{} // closed by Stop: take no more
+	halt    context.CancelCauseFunc
+	ended   chan struct{} // closed when the loop has ended
+	counts  workersCounts
+	resumes atomic.Uint64 // calls of Resume
 }
 
 type workersCounts struct {
-	running, overdue                                 atomic.Int64
+	running, overdue, paused                         atomic.Int64
 	handled, retried, returned, buried, lost, panics atomic.Uint64
 }
 
@@ -135,6 +141,9 @@ type WorkersStats struct {
 	// by a look every third of a LeaseTTL, to run past their deadline.
 	Running int `json:"running"`
 	Overdue int `json:"overdue"`
+	// Paused counts tenants that could not be had lately, such as suspended
+	// ones, and are left alone for a while.
+	Paused int `json:"paused"`
 	// Handled counts updates that are done, Retried failures that are tried
 	// again, Returned attempts that did not count, Buried those that became
 	// dead letters, Lost those whose lease was lost while they were handled,
@@ -157,7 +166,7 @@ func NewWorkers(in Inbox, p Pool, h Handler, cfg WorkersConfig) (*Workers, error
 	if p == nil {
 		bad = append(bad, errors.New("pool is nil"))
 	}
-	if h == nil {
+	if isNil(h) {
 		bad = append(bad, errors.New("handler is nil"))
 	}
 	if len(bad) > 0 {
@@ -178,10 +187,51 @@ func (w *Workers) Start(ctx context.Context) error {
 	if w.started || w.stopped {
 		return fail("start workers", "", errors.Closed, errors.New("they were started or stopped before"))
 	}
-	w.started = true
+	w.started, w.hears = true, true
 	ctx, w.halt = context.WithCancelCause(ctx)
-	go newLoop(w, ctx).run()
+	l := newLoop(w, ctx)
+	l.unwatch = func() {}
+	if p, ok := w.pool.(watched); ok {
+		l.unwatch = p.Watch(w.Resume)
+	}
+	go l.run()
 	return nil
+}
+
+// watched is what a [Pool] may be besides: one that tells when a tenant may
+// have changed, and of all of them with "". [*tenant.Pool] is.
+type watched interface {
+	Watch(changed func(id string)) (stop func())
+}
+
+// Resume says that a tenant can be had again, such as one that was resumed, so
+// that its updates are handled at once; "" says so of all. It is for pools that
+// do not tell themselves: [*tenant.Pool] does. Without it a tenant that was
+// suspended is tried again after some minutes at most. It returns at once, and
+// is harmless where it is not true.
+func (w *Workers) Resume(id string) {
+	w.mu.Lock()
+	w.resumes.Add(1)
+	switch {
+	case !w.hears:
+	case id == "":
+		w.resumedAll = true
+	default:
+		w.resumed = append(w.resumed, id)
+	}
+	w.mu.Unlock()
+	select {
+	case w.notify <- struct{}{}:
+	default:
+	}
+}
+
+// deaf takes note of no more tenants that are resumed.
+func (l *loop) deaf() {
+	l.unwatch()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hears, l.resumed = false, nil
 }
 
 // Stop takes no more updates, waits until the handlers that run have ended,
@@ -221,7 +271,7 @@ func (w *Workers) Stop(ctx context.Context) error {
 func (w *Workers) Stats() WorkersStats {
 	c := &w.counts
 	return WorkersStats{
-		Running: int(c.running.Load()), Overdue: int(c.overdue.Load()), Handled: c.handled.Load(), Retried: c.retried.Load(),
+		Running: int(c.running.Load()), Overdue: int(c.overdue.Load()), Paused: int(c.paused.Load()), Handled: c.handled.Load(), Retried: c.retried.Load(),
 		Returned: c.returned.Load(), Buried: c.buried.Load(), Lost: c.lost.Load(), Panics: c.panics.Load(),
 	}
 }

@@ -18,9 +18,10 @@ import (
 // values are errors.
 type InboxConfig struct {
 	// MaxUpdates and MaxPerTenant bound how many updates wait or are leased,
-	// of all tenants and of one. 0 means 1,000,000 and 20,000. What several
-	// processes put at the same time may exceed them by as much as they put in
-	// some seconds.
+	// of all tenants and of one. 0 means 1,000,000 and 20,000. What others
+	// put is counted now and then, so that several processes may exceed
+	// MaxUpdates by as much as they put in a minute, and MaxPerTenant by as much
+	// as in 5 s.
 	MaxUpdates, MaxPerTenant int
 	// MaxDeadPerTenant bounds a tenant's dead letters. Past it the oldest
 	// makes room. 0 means 1000.

@@ -2,7 +2,9 @@ package inboxtest
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -35,7 +37,11 @@ type Config struct {
 
 // Run runs the whole suite, each test with an inbox of its own.
 func Run(t *testing.T, h Harness) {
+	checks := math.MaxInt // as -rapid.checks says
 	if h.Bubble == nil {
+		if !given("rapid.checks") {
+			checks = 25
+		}
 		h.Bubble = func(t *testing.T, f func(*testing.T)) { f(t) }
 	}
 	for _, test := range []struct {
@@ -51,6 +57,7 @@ func Run(t *testing.T, h Harness) {
 		{"AnEndedContextStoresNothing", Config{}, endedContext},
 		{"AChatIsHandledInOrderOneAtATime", Config{}, order},
 		{"ChatsDoNotHoldUpEachOther", Config{}, parallel},
+		{"CallbackQueriesComeInTheirChatsOrder", Config{}, callbacks},
 		{"AnOvertakenUpdateComesFirst", Config{}, overtaken},
 		{"ALeaseThatLapsesReturnsItsUpdate", Config{}, lapse},
 		{"AnExtendedLeaseDoesNotLapse", Config{}, extend},
@@ -81,7 +88,13 @@ func Run(t *testing.T, h Harness) {
 			})
 		})
 	}
-	t.Run("ItBehavesAsTheModel", func(t *testing.T) { model(t, h, Config{MaxPerTenant: 6, MaxUpdates: 12}) })
+	t.Run("ItBehavesAsTheModel", func(t *testing.T) { model(t, h, checks, Config{MaxPerTenant: 6, MaxUpdates: 12, MaxDeadPerTenant: 1}) })
+}
+
+// given reports whether a flag was set on the command line.
+func given(name string) (is bool) {
+	flag.Visit(func(f *flag.Flag) { is = is || f.Name == name })
+	return is
 }
 
 // bench is an inbox under test with what makes tests short.

@@ -1,6 +1,7 @@
 package inboxtest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -170,4 +171,27 @@ func expired(t *testing.T, b *bench) {
 	b.put(late)
 	b.lease()
 	b.depth("a", 0, 0, 0)
+}
+
+// callbacks come in the order of the chat that their button is in, and those of
+// inline messages, whose chat is not known, in their user's.
+func callbacks(t *testing.T, b *bench) {
+	for i, body := range []string{
+		`"message":{"chat":{"id":-5},"from":{"id":7}}`,
+		`"callback_query":{"id":"1","from":{"id":7},"message":{"chat":{"id":-5}}}`,
+		`"callback_query":{"id":"2","from":{"id":7},"inline_message_id":"x"}`,
+		`"message":{"chat":{"id":-5},"from":{"id":8}}`,
+		`"message":{"chat":{"id":7},"from":{"id":7}}`,
+	} {
+		u, err := inbox.Parse("a", fmt.Appendf(nil, `{"update_id":%d,%s}`, i+1, body), time.Now())
+		require.NoError(t, err)
+		b.put(u)
+	}
+	for _, l := range b.lease(1, 3) {
+		b.settle(l, inbox.Done, 0)
+	}
+	for _, l := range b.lease(2, 5) {
+		b.settle(l, inbox.Done, 0)
+	}
+	b.one(4)
 }
