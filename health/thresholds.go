@@ -181,6 +181,11 @@ func (t *Thresholds) next(s *state, now int64) (Status, cause) {
 		return Suspended, byHand
 	}
 	status, why := t.judge(s, now)
+	if status > s.status && (why == shortRate || why == longRate) && s.streak >= int32(t.Successes) {
+		// That old failures now are a share of enough calls is no news: it takes
+		// a failure to get worse, or one that has recovered would fall again.
+		return s.status, s.cause
+	}
 	if status < s.status && s.status != Suspended {
 		// Silence is no sign of health, and one success is a weak one.
 		if t.missing(s) > 0 || now-s.since < int64(t.Hold) {

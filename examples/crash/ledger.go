@@ -141,6 +141,7 @@ func (l *ledger) check(ctx context.Context, where, keys string) (v verdict, err 
 		switch {
 		case there && a.gone:
 			v.lost++ // the removal
+		case there && a.version == 0 && a.changing(): // its first version may be any
 		case there && r.Version != a.version && !((a.changing() || quarantined) && r.Version == a.version+1):
 			v.lost++
 		case !there && !a.gone && a.version > 0 && a.pending != "remove":
@@ -209,7 +210,8 @@ func (a *account) changing() bool {
 }
 
 // matches reports whether the log has one entry for each version of a record,
-// and one more for its removal.
+// from its registration on, and one more for its removal. Versions of a record
+// begin above those of records that were removed.
 func matches(log []tenant.Entry, version int64, removed bool) bool {
 	if removed {
 		if len(log) == 0 || log[len(log)-1].Action != tenant.ActionRemove {
@@ -217,11 +219,11 @@ func matches(log []tenant.Entry, version int64, removed bool) bool {
 		}
 		log = log[:len(log)-1]
 	}
-	if int64(len(log)) != version {
+	if len(log) == 0 || log[len(log)-1].Version != version {
 		return false
 	}
 	for i, e := range log {
-		if e.Version != int64(i+1) || e.Action == tenant.ActionRemove {
+		if e.Version != log[0].Version+int64(i) || (e.Action == tenant.ActionRegister) != (i == 0) {
 			return false
 		}
 	}

@@ -88,7 +88,7 @@ func TestOneBotsSlowHandlersStallNoOthers(t *testing.T) {
 		}
 		require.Equal(t, http.StatusOK, serve(rc, request(f.keys, "quick", body(1))).Code)
 		pass(time.Second)
-		assert.Zero(t, quick, "it did not wait for anything")
+		assert.LessOrEqual(t, float64(quick), opening, "it did not wait for anything")
 		assert.Equal(t, time.Second, time.Since(start), "and no delivery did")
 		// Nor does the end of one bot wait for another's handlers.
 		_, err := f.Suspend(bg, "quick", "test")
