@@ -9,7 +9,8 @@ import (
 // deadline is a handler's context: like that of context.WithDeadline, but it
 // makes that one only when somebody waits for it. Most handlers are done before
 // anybody does, and the timer and its place among the parent's children would
-// cost more than all else that is done for them.
+// cost more than all else that is done for them. Where the parent has ended and
+// the deadline has passed before anybody looks, either may be told.
 type deadline struct {
 	context.Context // the parent
 	at              time.Time
@@ -28,39 +29,40 @@ func newDeadline(parent context.Context, at time.Time) *deadline {
 func (d *deadline) cancel() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ended = true
-	if d.end != nil {
-		d.end()
+	if d.real == nil && !d.due() {
+		d.ended = true
+		return
 	}
+	d.make()
+	d.end()
 }
 
-// made returns the context of package context's, which from then on is asked
-// for everything.
-func (d *deadline) made() context.Context {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.makeLocked()
-}
+// due reports whether the deadline or the parent has ended the context.
+func (d *deadline) due() bool { return d.Context.Err() != nil || !time.Now().Before(d.at) }
 
-func (d *deadline) makeLocked() context.Context {
-	if d.real == nil {
+// make returns the context of package context's, which from then on is asked
+// for everything. The lock is held.
+func (d *deadline) make() context.Context {
+	switch {
+	case d.real != nil:
+	case d.ended: // before anything else could
+		d.real, d.end = context.WithCancel(context.WithoutCancel(d.Context))
+		d.end()
+	default:
 		d.real, d.end = context.WithDeadline(d.Context, d.at)
-		if d.ended {
-			d.end()
-		}
 	}
 	return d.real
 }
 
-// over returns the context of package context's if there is one or the
-// deadline, the parent or cancel has ended this one, and else nil.
+// over returns the context of package context's if there is one or this one has
+// ended, and else nil.
 func (d *deadline) over() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.real == nil && !d.ended && d.Context.Err() == nil && time.Now().Before(d.at) {
+	if d.real == nil && !d.ended && !d.due() {
 		return nil
 	}
-	return d.makeLocked()
+	return d.make()
 }
 
 func (d *deadline) Deadline() (time.Time, bool) {
@@ -70,7 +72,11 @@ func (d *deadline) Deadline() (time.Time, bool) {
 	return d.at, true
 }
 
-func (d *deadline) Done() <-chan struct{} { return d.made().Done() }
+func (d *deadline) Done() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.make().Done()
+}
 
 func (d *deadline) Err() error {
 	if real := d.over(); real != nil {
