@@ -93,7 +93,7 @@ func (in *Inbox) Put(ctx context.Context, batch []inbox.Update) ([]inbox.Outcome
 	}
 	err := ctx.Err()
 	if err == nil {
-		if err = in.queue.Do(ctx, p); err != nil && err == ctx.Err() {
+		if err = in.queue.Do(ctx, p); sqlinbox.UnderWay(err) {
 			err = &unsureError{err} // others may be about to store it
 		}
 	}
