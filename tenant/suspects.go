@@ -254,10 +254,16 @@ func (m *Manager) examine(ctx context.Context, one *suspect) {
 	id := t.ID()
 	stored, err := m.store.Get(limited, id)
 	if errors.Is(err, errors.NotFound) || err == nil && !sameBot(t.Record, stored) {
-		m.suspects.drop(one, false) // it is not used any more
-		return
-	}
-	if err == nil {
+		// It is to be used no more. The change may be another process's and not
+		// have been heard of here.
+		if err = m.recheckSome(limited, []string{id}); err == nil {
+			err = limited.Err()
+		}
+		if err == nil {
+			m.suspects.drop(one, false)
+			return
+		}
+	} else if err == nil {
 		_, err = m.identify(limited, id, t.Record.Token)
 	}
 	switch {

@@ -265,3 +265,46 @@ func TestOneThatIsRefusedLongerThanOthersIsNotQuarantinedSooner(t *testing.T) {
 		assert.NoError(t, f.getMe("shop-0"))
 	})
 }
+
+// silent is a store whose changes are not heard for now.
+type silent struct{ tenant.Store }
+
+func (silent) Watch(ctx context.Context, _ func(tenant.Change)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The 401 may be the first sign that another process has rotated the token.
+func TestASuspectOfWhatIsNotStoredAnyMoreIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
+		here := newReplica(t, f.srv, silent{f.store})
+		bots := map[string]*bottest.Bot{}
+		for _, id := range []string{"rotated", "suspended", "removed"} {
+			bots[id] = f.register(t, id)
+			here.use(t, id)
+		}
+		old := bots["rotated"].Token()
+		_, err := f.Rotate(bg, "rotated", bots["rotated"].RotateToken())
+		require.NoError(t, err)
+		_, err = f.Suspend(bg, "suspended", "unpaid")
+		require.NoError(t, err)
+		require.NoError(t, f.Remove(bg, "removed"))
+		bots["suspended"].Revoke()
+		bots["removed"].Revoke()
+		call := func(id string) error {
+			return here.pool.Do(bg, id, func(ctx context.Context, t *tenant.Tenant) error {
+				_, err := t.Bot.GetMeWithContext(ctx, nil)
+				return err
+			})
+		}
+		for id := range bots {
+			assert.ErrorIs(t, call(id), errors.Unauthorized, id)
+		}
+		time.Sleep(2 * time.Second)
+		assert.NoError(t, call("rotated"))
+		assert.NotEqual(t, old, here.use(t, "rotated"))
+		assert.ErrorIs(t, call("suspended"), errors.Suspended)
+		assert.ErrorIs(t, call("removed"), errors.NotFound)
+	})
+}
