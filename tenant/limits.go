@@ -76,7 +76,7 @@ func (l *limits) set(id string, n news, limits session.Limits) error {
 	t.turn <- struct{}{}
 	defer func() { <-t.turn }()
 	if n.guess {
-		n.created, n.version = t.latest.created, t.latest.version
+		n.version = t.latest.version
 	}
 	if !n.after(t.latest) {
 		return nil

@@ -243,3 +243,33 @@ func TestALateChangeLeavesAloneWhatWasOpenedSince(t *testing.T) {
 		require.NoError(t, p.Close(bg))
 	})
 }
+
+// What is stored later counts, whatever the clock said of who stored it: a record
+// that comes back from a backup is as old as it was then.
+func TestARecordThatWasBroughtBackEndsTheBotThatWasOpenedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
+		f.register(t, "shop")
+		l, err := f.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		old := l.Tenant().Record
+		other := f.srv.NewBot("before_bot")
+		// Another process does both before this one hears of either.
+		require.NoError(t, f.store.Delete(bg, "shop", old.Version))
+		back := record(t, "shop", other.ID())
+		back.Token, err = session.ParseToken(other.Token())
+		require.NoError(t, err)
+		back.CreatedAt = old.CreatedAt.Add(-time.Hour)
+		_, err = f.store.Put(bg, back)
+		require.NoError(t, err)
+		require.NoError(t, f.Start(bg))
+		defer f.Stop()
+		synctest.Wait()
+		assert.Error(t, l.Context().Err(), "the bot is another tenant's")
+		l.Release()
+		l, err = f.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		assert.Equal(t, other.ID(), l.Tenant().Record.BotID)
+		l.Release()
+	})
+}

@@ -62,7 +62,6 @@ type telling struct {
 
 // news is a stored record, as far as it is told.
 type news struct {
-	created time.Time
 	version int64
 	status  Status
 	reason  string
@@ -73,15 +72,14 @@ type news struct {
 }
 
 func newsOf(r Record) news {
-	return news{created: r.CreatedAt, version: r.Version, status: r.Status, reason: r.Reason}
+	return news{version: r.Version, status: r.Status, reason: r.Reason}
 }
 
-// after reports whether n is of a later change. A tenant that is registered anew
-// may begin again with version 1, where nobody logged its removal. What is found after a guess shows it wrong.
+// after reports whether n is of a later change. A tenant that is created anew goes
+// on above the versions it had, and may have been created before them by the
+// clock: processes differ, and what is imported keeps its time. What is found
+// after a guess shows it wrong.
 func (n news) after(o news) bool {
-	if !n.created.Equal(o.created) {
-		return n.created.After(o.created)
-	}
 	return n.version > o.version || n.version == o.version && n.gone != o.gone && (n.gone || o.guess)
 }
 
@@ -178,7 +176,7 @@ func (s *standing) tell(ctx context.Context, id string, n news) (err error) {
 	t := s.enter(id)
 	defer s.leave(id)
 	if n.guess {
-		n.created, n.version = t.latest.created, t.latest.version
+		n.version = t.latest.version
 	}
 	if !n.after(t.latest) {
 		return nil

@@ -155,15 +155,16 @@ func (s *suspects) later(one *suspect, refused bool) (final bool) {
 	}
 	one.delay = min(2*one.delay, maxConfirm)
 	one.due = time.Now().Add(one.delay)
-	if one.refusals < confirmations {
-		return false
+	if !refused || one.refusals < confirmations {
+		return false // what is no answer says nothing about the token
 	}
 	held, _ := s.storm()
 	return !held || time.Since(one.since) >= heldFor
 }
 
 // drop forgets one. Where Telegram accepts the token its bots may call again,
-// and the others are asked about now: what refused them may be over.
+// and the others are asked about now: what refused them may be over, and their
+// refusals until now may have been part of it.
 func (s *suspects) drop(one *suspect, accepted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,7 +178,7 @@ func (s *suspects) drop(one *suspect, accepted bool) {
 	delete(s.recent, id)
 	one.acquit()
 	for _, other := range s.byID {
-		other.due, other.delay = time.Now(), min(other.delay, firstConfirm)
+		other.due, other.delay, other.refusals = time.Now(), firstConfirm, 0
 	}
 }
 
@@ -253,10 +254,16 @@ func (m *Manager) examine(ctx context.Context, one *suspect) {
 	id := t.ID()
 	stored, err := m.store.Get(limited, id)
 	if errors.Is(err, errors.NotFound) || err == nil && !sameBot(t.Record, stored) {
-		m.suspects.drop(one, false) // it is not used any more
-		return
-	}
-	if err == nil {
+		// It is to be used no more. The change may be another process's and not
+		// have been heard of here.
+		if err = m.recheckSome(limited, []string{id}); err == nil {
+			err = limited.Err()
+		}
+		if err == nil {
+			m.suspects.drop(one, false)
+			return
+		}
+	} else if err == nil {
 		_, err = m.identify(limited, id, t.Record.Token)
 	}
 	switch {

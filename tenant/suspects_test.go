@@ -217,3 +217,94 @@ func TestAnOutageIsNoRefusal(t *testing.T) {
 		_ = bots
 	})
 }
+
+// Nor after a storm, in which Telegram has refused them often enough: the last
+// word about a token is a refusal.
+func TestAnOutageAfterAStormIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := started(t, 12, tenant.ManagerConfig{})
+		end := f.refuse()
+		for i := range 12 {
+			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
+		}
+		time.Sleep(2 * time.Minute)
+		end()
+		end = f.srv.Fail(bottest.Fault{Do: bottest.HTML502()})
+		for i := range 2 { // the others are too few for a storm
+			require.NoError(t, f.Remove(bg, fmt.Sprint("shop-", i)))
+		}
+		time.Sleep(10 * time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 10}, f.statuses(t))
+		end()
+		time.Sleep(5 * time.Minute)
+		for i := 2; i < 12; i++ {
+			assert.NoError(t, f.getMe(fmt.Sprint("shop-", i)), i)
+		}
+	})
+}
+
+// Those of whom Telegram takes the tokens again, one after another, have it asked
+// about the rest at once, which are not given up any sooner for that.
+func TestOneThatIsRefusedLongerThanOthersIsNotQuarantinedSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, bots := started(t, 8, tenant.ManagerConfig{})
+		var ends []func()
+		for i, bot := range bots {
+			ends = append(ends, f.srv.Fail(bottest.Fault{Bot: bot, Do: bottest.Unauthorized401()}))
+			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
+			time.Sleep(100 * time.Millisecond)
+		}
+		for _, end := range ends[1:] {
+			end()
+		}
+		time.Sleep(8 * time.Second)
+		ends[0]()
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 8}, f.statuses(t))
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: 8}, f.statuses(t))
+		assert.NoError(t, f.getMe("shop-0"))
+	})
+}
+
+// silent is a store whose changes are not heard for now.
+type silent struct{ tenant.Store }
+
+func (silent) Watch(ctx context.Context, _ func(tenant.Change)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The 401 may be the first sign that another process has rotated the token.
+func TestASuspectOfWhatIsNotStoredAnyMoreIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
+		here := newReplica(t, f.srv, silent{f.store})
+		bots := map[string]*bottest.Bot{}
+		for _, id := range []string{"rotated", "suspended", "removed"} {
+			bots[id] = f.register(t, id)
+			here.use(t, id)
+		}
+		old := bots["rotated"].Token()
+		_, err := f.Rotate(bg, "rotated", bots["rotated"].RotateToken())
+		require.NoError(t, err)
+		_, err = f.Suspend(bg, "suspended", "unpaid")
+		require.NoError(t, err)
+		require.NoError(t, f.Remove(bg, "removed"))
+		bots["suspended"].Revoke()
+		bots["removed"].Revoke()
+		call := func(id string) error {
+			return here.pool.Do(bg, id, func(ctx context.Context, t *tenant.Tenant) error {
+				_, err := t.Bot.GetMeWithContext(ctx, nil)
+				return err
+			})
+		}
+		for id := range bots {
+			assert.ErrorIs(t, call(id), errors.Unauthorized, id)
+		}
+		time.Sleep(2 * time.Second)
+		assert.NoError(t, call("rotated"))
+		assert.NotEqual(t, old, here.use(t, "rotated"))
+		assert.ErrorIs(t, call("suspended"), errors.Suspended)
+		assert.ErrorIs(t, call("removed"), errors.NotFound)
+	})
+}

@@ -24,11 +24,31 @@ func (f *flushes) next() health.Flush {
 	return f.last
 }
 
+// moved returns those of the tenants that the target has too. Another
+// tenant there may have the name of one that could not be moved.
+func moved(ctx context.Context, from, to tenant.Store, ids []string) (map[string]struct{}, error) {
+	source, err := from.GetMany(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	target, err := to.GetMany(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	both := make(map[string]struct{}, len(source))
+	for id, r := range source {
+		if t, ok := target[id]; ok && t.BotID == r.BotID {
+			both[id] = struct{}{}
+		}
+	}
+	return both, nil
+}
+
 // moveHealth copies how bots do, of those of whom the target knows nothing: what
 // is added twice would count twice.
-func moveHealth(ctx context.Context, from, to health.Store) (n int, err error) {
+func moveHealth(ctx context.Context, from, to database.DB) (n int, err error) {
 	there := make(map[string]struct{})
-	err = eachHealth(ctx, to, func(all []health.Snapshot) error {
+	err = eachHealth(ctx, to.Health, func(all []health.Snapshot) error {
 		for _, s := range all {
 			there[s.Tenant] = struct{}{}
 		}
@@ -38,17 +58,26 @@ func moveHealth(ctx context.Context, from, to health.Store) (n int, err error) {
 		return 0, err
 	}
 	writes := newFlushes()
-	return n, eachHealth(ctx, from, func(all []health.Snapshot) error {
+	return n, eachHealth(ctx, from.Health, func(all []health.Snapshot) error {
+		ids := make([]string, len(all))
+		for i, s := range all {
+			ids[i] = s.Tenant
+		}
+		both, err := moved(ctx, from.Tenants, to.Tenants, ids)
+		if err != nil {
+			return err
+		}
 		var missing []health.Snapshot
 		for _, s := range all {
-			if _, ok := there[s.Tenant]; !ok {
+			_, known := there[s.Tenant]
+			if _, ok := both[s.Tenant]; ok && !known {
 				missing = append(missing, s)
 			}
 		}
 		if len(missing) == 0 {
 			return nil
 		}
-		err := to.Merge(ctx, writes.next(), missing)
+		err = to.Health.Merge(ctx, writes.next(), missing)
 		if err == nil {
 			n += len(missing)
 		}
@@ -101,7 +130,18 @@ func moveUsage(ctx context.Context, from, to database.DB) (n int, err error) {
 		if len(records) == 0 {
 			return n, add(0)
 		}
+		ids := make([]string, len(records))
+		for i, r := range records {
+			ids[i] = r.ID
+		}
+		both, err := moved(ctx, from.Tenants, to.Tenants, ids)
+		if err != nil {
+			return n, err
+		}
 		for _, r := range records {
+			if _, ok := both[r.ID]; !ok {
+				continue
+			}
 			missing, err := missingUsage(ctx, from.Usage, to.Usage, r.ID)
 			if err != nil {
 				return n, err

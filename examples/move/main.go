@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if report.Next > 0 {
 		return err
 	}
-	snapshots, healthErr := moveHealth(ctx, source.Health, target.Health)
+	snapshots, healthErr := moveHealth(ctx, source, target)
 	rollups, usageErr := moveUsage(ctx, source, target)
 	fmt.Fprintf(stdout, "health of %d tenants and %d hours and days of usage moved\n", snapshots, rollups)
 	return errors.Join(err, healthErr, usageErr)

@@ -142,3 +142,42 @@ func TestNothingIsCreatedWhereThereIsNothingToMove(t *testing.T) {
 	assert.Empty(t, left)
 	assert.Error(t, run(t.Context(), nil, os.Stdout, os.Stderr))
 }
+
+// A tenant of the target that only has the name of one of the source's does not
+// get what that one's bot has done.
+func TestAnotherTenantOfTheSameNameGetsNothing(t *testing.T) {
+	t.Setenv(database.KeysVariable, "")
+	dir := t.TempDir()
+	files := []string{filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")}
+	hour := time.Now().UTC().Truncate(time.Hour)
+	for i, file := range files {
+		db, err := database.Open(t.Context(), file, "")
+		require.NoError(t, err)
+		_, err = db.Tenants.Put(t.Context(), storetest.Record(t, "shop", int64(i+1)))
+		require.NoError(t, err)
+		if i == 0 {
+			_, err = db.Tenants.Put(t.Context(), storetest.Record(t, "other", 3))
+			require.NoError(t, err)
+			for n, id := range []string{"shop", "other", "gone"} {
+				seq := uint64(n + 1)
+				require.NoError(t, db.Health.Merge(t.Context(), health.Flush{Writer: "w", Seq: seq}, []health.Snapshot{{Tenant: id, Requests: 5}}))
+				require.NoError(t, db.Usage.Add(t.Context(), health.Flush{Writer: "u", Seq: seq}, []usage.Rollup{{Tenant: id, Start: hour, Requests: 5}}))
+			}
+		}
+		require.NoError(t, db.Close())
+	}
+	var out bytes.Buffer
+	err := run(t.Context(), []string{"-from", files[0], "-to", files[1]}, &out, os.Stderr)
+	assert.Error(t, err, "one could not be stored")
+	assert.Equal(t, "1 tenants moved, 0 were there, 1 could not be stored\nhealth of 1 tenants and 1 hours and days of usage moved\n", out.String())
+	db, err := database.Open(t.Context(), files[1], "")
+	require.NoError(t, err)
+	known, err := db.Health.Load(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Len(t, known, 1)
+	assert.Equal(t, "other", known[0].Tenant)
+	done, err := db.Usage.Range(t.Context(), "shop", hour, hour.Add(time.Hour))
+	require.NoError(t, err)
+	assert.Empty(t, done)
+	require.NoError(t, db.Close())
+}

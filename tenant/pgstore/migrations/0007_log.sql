@@ -1,3 +1,7 @@
+-- In the order in which changes lock them, or one that comes while this migrates
+-- and this would wait for each other.
+LOCK TABLE {schema}.tenants, {schema}.log IN SHARE ROW EXCLUSIVE MODE;
+
 -- Entries become visible in the order of their seq, so that who reads on from
 -- the last one misses none: who adds some waits, before they are numbered, until
 -- those before have committed. Changes of tenants notify, and commits that do
