@@ -217,6 +217,13 @@ func TestAPanicEndsNoMoreThanItMust(t *testing.T) {
 		m, err = webhook.NewManager(pool, ids, newKeys(t), cfg)
 		require.NoError(t, err)
 		assert.PanicsWithValue(t, "mine", func() { _, _ = m.Reconcile(bg, webhook.Reconcile{}) })
+
+		cfg.Wants = nil
+		m, err = webhook.NewManager(pool, ids, newKeys(t), cfg)
+		require.NoError(t, err)
+		assert.PanicsWithValue(t, "told", func() { // by a worker, but where it can be recovered
+			_, _ = m.Reconcile(bg, webhook.Reconcile{Progress: func(string) { panic("told") }})
+		})
 		synctest.Wait() // and the test ends only if all goroutines have
 	})
 }
