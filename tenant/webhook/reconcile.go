@@ -105,7 +105,10 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 		return true
 	}
 	list := func() error {
-		for r, err := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
+		// In small pages: one of 500 may take an hour to work on, and Wants is to
+		// see records that are recent.
+		filter := tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After, Limit: m.cfg.Concurrency}
+		for r, err := range m.tenants.List(ctx, filter) {
 			if err != nil {
 				return err
 			}
