@@ -125,7 +125,7 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 	case t == nil || opening:
 		// One that opens may have read an older record.
 		m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
-	case c.Version == 0 || c.Version > t.Record.Version:
+	default: // whatever the versions: those of a restored copy may come again
 		m.pool.loader.drop(c.ID)
 		m.recheck(ctx, []string{c.ID})
 	}
