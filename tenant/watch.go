@@ -278,11 +278,8 @@ func (m *Manager) compare(id string, stored map[string]Record) {
 		m.pool.evict(id, !there || r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
 		return
 	}
-	if r.Version <= t.Record.Version {
-		return
-	}
-	// Not only where they differ from those it was opened with: others may
-	// have been made known since.
+	// Not only where they differ from those it was opened with, or the version
+	// does: others may have been made known since, and a restored copy is older.
 	if err := m.pool.limit(id, r.Limits); err != nil {
 		m.log.Error("limits were not taken", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
 	}

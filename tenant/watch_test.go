@@ -467,10 +467,12 @@ func TestChangesAreHeardAfterAnOlderCopyWasRestored(t *testing.T) {
 		synctest.Wait()
 		assert.NoError(t, lease.Context().Err(), "it is the same bot")
 		for last.Version < record.Version-1 { // by another replica
+			last.Limits.Weight++
 			last, err = older.Put(bg, last)
 			require.NoError(t, err)
 		}
 		synctest.Wait()
+		assert.Equal(t, last.Limits, r.limits("shop"))
 		assert.NoError(t, lease.Context().Err(), "it still is")
 		last.Status = tenant.Suspended
 		_, err = older.Put(bg, last)
