@@ -150,7 +150,7 @@ func (m *Manager) registered(ctx context.Context, id string, t session.Token) (R
 	case !old.Token.Equal(t):
 		return Record{}, false, fail("register tenant", id, errors.Exists, nil)
 	}
-	m.compare(id, map[string]Record{id: old}) // as in rotate
+	m.compare(id, map[string]Record{id: old}, nil) // as in rotate
 	return old, true, nil
 }
 
@@ -233,7 +233,7 @@ func (m *Manager) rotate(ctx context.Context, id string, t session.Token) (r Rec
 	default:
 		// It may have been stored by a call that failed before it came here,
 		// and the old token's bot been opened since.
-		m.compare(id, map[string]Record{r.ID: r})
+		m.compare(id, map[string]Record{r.ID: r}, nil)
 	}
 	return r, false, nil
 }
@@ -293,7 +293,7 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 	}
 	if !changed {
 		// It may have been stored by a call that failed before it came here.
-		m.pool.supersede(id, newsOf(r), true)
+		m.pool.supersede(id, newsOf(r), nil, true)
 		_ = m.standing.tell(ctx, id, newsOf(r))
 		return r, nil
 	}
@@ -380,7 +380,7 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 // whoever opens the bot of one that is registered anew makes its own known.
 func (m *Manager) ended(id string, gone news) {
 	_ = m.pool.limits.set(id, gone, session.Limits{}) // zero limits are always right
-	m.pool.supersede(id, gone, true)
+	m.pool.supersede(id, gone, nil, true)
 }
 
 // begin is called before a tenant is read or changed. What it returns is called
@@ -487,7 +487,7 @@ func (m *Manager) doubtful(id string, err error) {
 
 // changed makes a stored change known.
 func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool) {
-	m.pool.supersede(r.ID, newsOf(r), abort)
+	m.pool.supersede(r.ID, newsOf(r), nil, abort)
 	m.said(ctx, what, r)
 	_ = m.standing.tell(ctx, r.ID, newsOf(r))
 }
@@ -518,7 +518,7 @@ func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error 
 	case !changed:
 		// The instance is of what was stored before, and nobody else may know:
 		// the change was another process's and was not heard here.
-		m.compare(t.ID(), map[string]Record{r.ID: r})
+		m.compare(t.ID(), map[string]Record{r.ID: r}, t)
 		return nil
 	}
 	m.changed(ctx, "tenant quarantined", r, false)

@@ -177,14 +177,15 @@ func (p *Pool) evict(id string, abort bool) {
 
 // supersede is evict for what was opened, or may be about to be, from an older
 // record than what is stored now. Whoever comes late with a change leaves what
-// was opened since alone.
-func (p *Pool) supersede(id string, n news, abort bool) {
+// was opened since alone. What was open before the record was read, if not nil,
+// is older whatever its version: a store that was restored has gone back.
+func (p *Pool) supersede(id string, n news, was *Tenant, abort bool) {
 	if n.guess {
 		p.evict(id, abort)
 		return
 	}
 	p.loader.drop(id)
-	p.core.EvictIf(id, abort, func(t *Tenant) bool { return n.after(newsOf(t.Record)) })
+	p.core.EvictIf(id, abort, func(t *Tenant) bool { return t == was || n.after(newsOf(t.Record)) })
 	p.watchers.tell(id)
 }
 

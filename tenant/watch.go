@@ -151,7 +151,7 @@ func (m *Manager) heard(ctx context.Context, c Change) {
 	case t == nil || opening:
 		// One that opens may have read an older record.
 		m.pool.evict(c.ID, c.Version == 0 || c.Status == Suspended)
-	case c.Version == 0 || c.Version > t.Record.Version:
+	default: // whatever the versions: those of a restored copy may come again
 		m.pool.loader.drop(c.ID)
 		m.recheck(ctx, []string{c.ID})
 	}
@@ -257,8 +257,10 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 
 // recheckSome is recheck for as many as are read in one query.
 func (m *Manager) recheckSome(ctx context.Context, ids []string) error {
+	open := make(map[string]*Tenant, len(ids)) // before what is stored now is read
 	for _, id := range ids {
 		defer m.pool.limits.begin(id)()
+		open[id], _, _ = m.pool.core.Peek(id)
 	}
 	stored, unread, err := m.readSome(ctx, ids)
 	if err != nil || ctx.Err() != nil {
@@ -272,7 +274,7 @@ func (m *Manager) recheckSome(ctx context.Context, ids []string) error {
 			m.pool.evict(id, false)
 			continue
 		}
-		m.compare(id, stored)
+		m.compare(id, stored, open[id])
 	}
 	return nil
 }
@@ -305,11 +307,11 @@ func (m *Manager) readSome(ctx context.Context, ids []string) (stored map[string
 
 // compare closes a bot that the stored record no longer allows, and makes the
 // record's limits known. One that is opening may have read another record. It
-// was read after [limits.begin].
+// was read after [limits.begin], and after was was open.
 //
 // A bot stays open for other changes: a poller may hold it for days, and
 // nobody could use the tenant until it gave it back.
-func (m *Manager) compare(id string, stored map[string]Record) {
+func (m *Manager) compare(id string, stored map[string]Record, was *Tenant) {
 	t, opening, found := m.pool.core.Peek(id)
 	r, there := stored[id]
 	if !there {
@@ -319,14 +321,11 @@ func (m *Manager) compare(id string, stored map[string]Record) {
 	if !found || opening || !sameBot(t.Record, r) {
 		// One that ends is in use still, and whoever uses it may have to stop:
 		// its tenant is suspended, or another has its id.
-		m.pool.supersede(id, newsOf(r), r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
+		m.pool.supersede(id, newsOf(r), was, r.Status == Suspended || t != nil && !r.CreatedAt.Equal(t.Record.CreatedAt))
 		return
 	}
-	if r.Version <= t.Record.Version {
-		return
-	}
-	// Not only where they differ from those it was opened with: others may
-	// have been made known since.
+	// Not only where they differ from those it was opened with, or the version
+	// does: others may have been made known since, and a restored copy is older.
 	if err := m.pool.limits.set(id, newsOf(r), r.Limits); err != nil {
 		m.log.Error("limits were not taken", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
 	}

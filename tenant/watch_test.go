@@ -412,3 +412,72 @@ func TestARecordThatCantBeReadMakesNobodyDeaf(t *testing.T) {
 		assert.ErrorIs(t, err, errors.Internal)
 	})
 }
+
+// restored is a store in whose place an older copy of it is put, which those
+// who watch hear.
+type restored struct {
+	tenant.Store
+	restore chan tenant.Store
+}
+
+func (s *restored) Watch(ctx context.Context, f func(tenant.Change)) error {
+	for {
+		watch, cancel := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func(store tenant.Store) { ended <- store.Watch(watch, f) }(s.Store)
+		select {
+		case older := <-s.restore:
+			cancel()
+			<-ended
+			s.Store = older
+		case err := <-ended:
+			cancel()
+			return err
+		}
+	}
+}
+
+// Versions begin anew where an older copy ended, so a bot that is open has a
+// greater one than the changes that come, or the same.
+func TestChangesAreHeardAfterAnOlderCopyWasRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits()})
+		defer srv.Close()
+		store, older := tenant.NewMemoryStore(), tenant.NewMemoryStore()
+		bot := srv.NewBot("shop_bot")
+		token, err := session.ParseToken(bot.Token())
+		require.NoError(t, err)
+		first := tenant.Record{ID: "shop", BotID: bot.ID(), Token: token, CreatedAt: time.Now()}
+		last, err := older.Put(bg, first)
+		require.NoError(t, err)
+		record, err := store.Put(bg, first)
+		require.NoError(t, err)
+		for range 5 {
+			record, err = store.Put(bg, record)
+			require.NoError(t, err)
+		}
+		s := &restored{store, make(chan tenant.Store)}
+		r := newReplica(t, srv, s)
+		synctest.Wait()
+		lease, err := r.pool.Acquire(bg, "shop")
+		require.NoError(t, err)
+		defer lease.Release()
+
+		s.restore <- older
+		synctest.Wait()
+		assert.NoError(t, lease.Context().Err(), "it is the same bot")
+		for last.Version < record.Version-1 { // by another replica
+			last.Limits.Weight++
+			last, err = older.Put(bg, last)
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		assert.Equal(t, last.Limits, r.limits("shop"))
+		assert.NoError(t, lease.Context().Err(), "it still is")
+		last.Status = tenant.Suspended
+		_, err = older.Put(bg, last)
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Error(t, lease.Context().Err(), "who uses the bot is told to stop")
+	})
+}

@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -14,26 +15,66 @@ import (
 // file that is there already is an error ([os.ErrExist]); after any other error
 // none is left.
 //
+// The file is there once the copy is whole and on disk. A process that is killed
+// before that leaves one beside it, whose name ends in ".tmp".
+//
 // The copy is a database to [Open]. Tokens are sealed in it and all else is in
 // the clear.
 func (db *DB) Backup(ctx context.Context, path string) error {
 	const op = "back up database"
 	path, err := filepath.Abs(path) // of which SQLite takes none for a URI
 	if err == nil {
-		err = create(path, os.O_EXCL)
+		err = absent(path)
 	}
 	if err != nil {
 		return sqlstore.Fail(op, "", errors.Internal, err)
 	}
-	_, err = db.read.ExecContext(ctx, "VACUUM INTO ?", path)
-	if err == nil {
-		err = syncFile(path)
-	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
-		_ = os.Remove(path)
-		_ = os.Remove(path + "-journal")
+		return sqlstore.Fail(op, "", errors.Internal, err)
+	}
+	tmp := f.Name()
+	defer os.Remove(tmp)              //nolint:errcheck // it is gone, or only takes room
+	defer os.Remove(tmp + "-journal") //nolint:errcheck
+	if err = f.Close(); err == nil {
+		_, err = db.read.ExecContext(ctx, "VACUUM INTO ?", tmp)
+	}
+	if err == nil {
+		err = syncFile(tmp)
+	}
+	if err == nil {
+		err = rename(tmp, path)
 	}
 	return failure(ctx, op, "", err)
+}
+
+func absent(path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case err == nil:
+		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
+}
+
+// rename gives a file a name that no other has.
+func rename(from, to string) error {
+	err := os.Link(from, to)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // the file system may have no links
+		if err = absent(to); err == nil {
+			err = os.Rename(from, to)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if dir, err := os.Open(filepath.Dir(to)); err == nil {
+		_ = dir.Sync() // not every system can
+		_ = dir.Close()
+	}
+	return nil
 }
 
 // syncFile makes a file outlive a power cut.

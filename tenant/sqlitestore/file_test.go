@@ -168,7 +168,31 @@ func TestABackupThatFailsLeavesNoFile(t *testing.T) {
 	cancel()
 	assert.ErrorIs(t, db.Backup(ctx, filepath.Join(dir, "new")), errors.Canceled)
 	assert.Equal(t, []string{there}, files(t, dir+"/"))
+}
 
+// A process that is killed leaves no file that could be taken for a copy: an
+// empty one would be opened as a database of no tenants.
+func TestABackupIsThereOnceItIsWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := sqlitestore.Open(t.Context(), sqlitestore.Memory, sqlitestore.Config{Keys: keys(t)})
+		require.NoError(t, err)
+		dir := t.TempDir()
+		path := filepath.Join(dir, "copy")
+		done := make(chan error)
+		require.NoError(t, db.Change(t.Context(), func(*sql.Tx) error { // on the one connection
+			go func() { done <- db.Backup(t.Context(), path) }()
+			synctest.Wait()
+			assert.Len(t, files(t, dir+"/"), 1, "it has begun")
+			assert.NoFileExists(t, path)
+			return nil
+		}))
+		require.NoError(t, <-done)
+		assert.Equal(t, []string{path}, files(t, dir+"/"))
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+		require.NoError(t, db.Close())
+	})
 }
 
 func TestABackupGoesWhereItIsTold(t *testing.T) {

@@ -64,7 +64,9 @@ type ManagerConfig struct {
 	// meanwhile. 0 means 10 min.
 	MaxWait time.Duration
 	// Wants selects the tenants that have a webhook, such as those that are not
-	// polled; a run skips the others. Nil selects all.
+	// polled; a run skips the others. It is asked before a tenant gets its turn,
+	// which it may wait for as long as Starts say, and sees the record as it was
+	// when some Concurrency tenants before were worked on. Nil selects all.
 	Wants func(r tenant.Record) bool
 	// Claim asks for the right to work on a tenant's webhook, so that several
 	// replicas share the work. Where it returns false another one has it, and

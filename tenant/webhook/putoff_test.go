@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/errors"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
 	"github.com/tgfleet/tgfleet/tenant/webhook"
@@ -217,6 +218,39 @@ func TestAPanicEndsNoMoreThanItMust(t *testing.T) {
 		m, err = webhook.NewManager(pool, ids, newKeys(t), cfg)
 		require.NoError(t, err)
 		assert.PanicsWithValue(t, "mine", func() { _, _ = m.Reconcile(bg, webhook.Reconcile{}) })
+
+		cfg.Wants = nil
+		m, err = webhook.NewManager(pool, ids, newKeys(t), cfg)
+		require.NoError(t, err)
+		assert.PanicsWithValue(t, "told", func() { // by a worker, but where it can be recovered
+			_, _ = m.Reconcile(bg, webhook.Reconcile{Progress: func(string) { panic("told") }})
+		})
 		synctest.Wait() // and the test ends only if all goroutines have
+	})
+}
+
+// A run that waits for its turn for hours goes by what is stored now: a webhook
+// that is set for a tenant which is polled by now would end its polling.
+func TestWantsSeesRecentRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.Limits{})
+		for i := range 100 {
+			f.add(t, fmt.Sprintf("t%02d", i))
+		}
+		m := f.webhooks(t, webhook.ManagerConfig{
+			Starts: []ratelimit.Limit{{Rate: 1. / 60, Burst: 1}}, Concurrency: 2,
+			Wants: func(r tenant.Record) bool { return r.Metadata["polled"] == "" },
+		})
+		go func() {
+			time.Sleep(30 * time.Minute)
+			r, err := f.store.Get(bg, "t90")
+			assert.NoError(t, err)
+			r.Metadata = map[string]string{"polled": "yes"}
+			_, err = f.store.Put(bg, r)
+			assert.NoError(t, err)
+		}()
+		r, err := m.Reconcile(bg, webhook.Reconcile{})
+		require.NoError(t, err)
+		assert.Equal(t, [2]int{99, 1}, [2]int{r.Changed, r.Skipped})
 	})
 }

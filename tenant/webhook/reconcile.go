@@ -18,7 +18,8 @@ type Reconcile struct {
 	// begins at the start.
 	After string
 	// Progress hears of Report.Next when it has changed, one call at a time,
-	// so that a run can be resumed by another process. Nil tells nobody.
+	// so that a run can be resumed by another process. Nil tells nobody. If it
+	// panics, so does Reconcile, once its workers have ended.
 	Progress func(next string)
 }
 
@@ -61,8 +62,18 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 	run := &run{report: Report{Next: o.After}, told: o.After, progress: o.Progress, changed: make(chan struct{}, 1)}
 	jobs := make(chan *step)
 	var wg sync.WaitGroup
+	panics := make(chan any, m.cfg.Concurrency)
 	for range m.cfg.Concurrency {
 		wg.Go(func() {
+			ended := false
+			defer func() {
+				if p := recover(); p != nil { // of Progress or the logger: the caller's to deal with
+					panics <- p
+				}
+				if !ended {
+					cancel()
+				}
+			}()
 			for s := range jobs {
 				r, skipped, err := m.ensureClaimed(ctx, s.id)
 				if at, again := m.later(s, err); again {
@@ -72,6 +83,7 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 				}
 				run.end()
 			}
+			ended = true
 		})
 	}
 	give := func(s *step) bool {
@@ -93,7 +105,10 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 		return true
 	}
 	list := func() error {
-		for r, err := range m.tenants.List(ctx, tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After}) {
+		// In small pages: one of 500 may take an hour to work on, and Wants is to
+		// see records that are recent.
+		filter := tenant.Filter{Status: []tenant.Status{tenant.Active}, After: o.After, Limit: m.cfg.Concurrency}
+		for r, err := range m.tenants.List(ctx, filter) {
 			if err != nil {
 				return err
 			}
@@ -123,6 +138,11 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 		err = list()
 		ended = true
 	}()
+	select {
+	case p := <-panics:
+		panic(p)
+	default:
+	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
