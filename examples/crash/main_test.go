@@ -118,3 +118,13 @@ func TestTheComparisonFindsWrongTokens(t *testing.T) {
 	l.read(strings.NewReader("me shop error:unauthorized\n"), nil)
 	assert.Zero(t, l.wrong, "it was given a token that was not stored before the end")
 }
+
+func TestTokensThatAreRefusedAreNoErrorsOfTheServer(t *testing.T) {
+	const held = `time=2026-11-25T02:49:21Z level=ERROR msg="Telegram refuses many tokens at once; nobody more is quarantined for now" tenants=11
+time=2026-11-25T02:49:21Z level=ERROR msg="is Telegram down, or is this its address?" refused=11
+time=2026-11-25T02:49:21Z level=INFO msg="tenant registered"
+`
+	assert.False(t, hasErrors(held))
+	assert.True(t, hasErrors(held+"time=2026-11-25T02:49:21Z level=ERROR msg=churn step=rotate\n"))
+	assert.False(t, hasErrors(""))
+}
