@@ -141,8 +141,7 @@ func (l *ledger) check(ctx context.Context, where, keys string) (v verdict, err 
 		switch {
 		case there && a.gone:
 			v.lost++ // the removal
-		case there && a.version == 0 && a.changing(): // its first version may be any
-		case there && r.Version != a.version && !((a.changing() || quarantined) && r.Version == a.version+1):
+		case there && r.Version != a.version && !((a.changing() || quarantined) && r.Version == a.next(log[id])):
 			v.lost++
 		case !there && !a.gone && a.version > 0 && a.pending != "remove":
 			v.lost++
@@ -204,14 +203,23 @@ func readBots(path string) (map[string][]string, error) {
 	return given, nil
 }
 
+// next is the version of the change that comes next, of a registration the one
+// that the log has.
+func (a *account) next(log []tenant.Entry) int64 {
+	if a.version == 0 && len(log) > 0 {
+		return log[0].Version
+	}
+	return a.version + 1
+}
+
 // changing reports whether a change was under way that moves the version.
 func (a *account) changing() bool {
 	return a.pending != "" && a.pending != "use" && a.pending != "remove"
 }
 
-// matches reports whether the log has one entry for each version of a record,
-// from its registration on, and one more for its removal. Versions of a record
-// begin above those of records that were removed.
+// matches reports whether the log begins with a registration and has one entry for
+// each version of a record, and one more for its removal. Versions begin above
+// those of tenants that were removed.
 func matches(log []tenant.Entry, version int64, removed bool) bool {
 	if removed {
 		if len(log) == 0 || log[len(log)-1].Action != tenant.ActionRemove {
@@ -223,7 +231,7 @@ func matches(log []tenant.Entry, version int64, removed bool) bool {
 		return false
 	}
 	for i, e := range log {
-		if e.Version != log[0].Version+int64(i) || (e.Action == tenant.ActionRegister) != (i == 0) {
+		if e.Version != log[0].Version+int64(i) || e.Action == tenant.ActionRemove || (e.Action == tenant.ActionRegister) != (i == 0) {
 			return false
 		}
 	}

@@ -43,6 +43,7 @@ func TestTheComparisonFindsWhatIsWrong(t *testing.T) {
 	require.NoError(t, db.Tenants.Delete(t.Context(), "removed", r.Version, tenant.Entry{Action: tenant.ActionRemove}))
 	r = put("silently-removed", 5, registered)
 	require.NoError(t, db.Tenants.Delete(t.Context(), "silently-removed", r.Version))
+	require.Equal(t, int64(3), put("late", 6, registered).Version, "above those that were removed")
 	require.NoError(t, db.Close())
 
 	for name, row := range map[string]struct {
@@ -58,6 +59,9 @@ func TestTheComparisonFindsWhatIsWrong(t *testing.T) {
 		"one that never was confirmed": {"begin register nobody", 0, 0},
 		"a removal that is not there":  {"begin register good|done register good 1|begin remove good|done remove good 0", 1, 0},
 		"a removal":                    {"begin register removed|done register removed 1|begin remove removed|done remove removed 0", 0, 0},
+		"what came after a removal":    {"begin register late|done register late 3", 0, 0},
+		"that, under way":              {"begin register late", 0, 0},
+		"another version than stored":  {"begin register late|done register late 1", 1, 0},
 		"its bot":                      {"begin register good|done register good 1|me good good_bot", 0, 0},
 		"a removal without a log":      {"begin register silently-removed|done register silently-removed 1|begin remove silently-removed", 0, 1},
 	} {
@@ -65,7 +69,7 @@ func TestTheComparisonFindsWhatIsWrong(t *testing.T) {
 		l.read(strings.NewReader(strings.ReplaceAll(row.said, "|", "\n")+"\n"), nil)
 		v, err := l.check(t.Context(), path, "")
 		require.NoError(t, err)
-		assert.Equal(t, verdict{stored: 3, lost: row.lost, half: 2 + row.half}, v, name)
+		assert.Equal(t, verdict{stored: 4, lost: row.lost, half: 2 + row.half}, v, name)
 	}
 	l := newLedger("")
 	l.read(strings.NewReader("opened 3 of 5\n"), nil)
@@ -113,4 +117,14 @@ func TestTheComparisonFindsWrongTokens(t *testing.T) {
 	l.account("shop").stale = true
 	l.read(strings.NewReader("me shop error:unauthorized\n"), nil)
 	assert.Zero(t, l.wrong, "it was given a token that was not stored before the end")
+}
+
+func TestTokensThatAreRefusedAreNoErrorsOfTheServer(t *testing.T) {
+	const held = `time=2026-11-25T02:49:21Z level=ERROR msg="Telegram refuses many tokens at once; nobody more is quarantined for now" tenants=11
+time=2026-11-25T02:49:21Z level=ERROR msg="is Telegram down, or is this its address?" refused=11
+time=2026-11-25T02:49:21Z level=INFO msg="tenant registered"
+`
+	assert.False(t, hasErrors(held))
+	assert.True(t, hasErrors(held+"time=2026-11-25T02:49:21Z level=ERROR msg=churn step=rotate\n"))
+	assert.False(t, hasErrors(""))
 }

@@ -11,7 +11,9 @@
 // [New] takes a pgxpool.Pool that the service has already. Everything is in a
 // schema of its own, "tgfleet" or as [Config] says, which Open and New create
 // and bring up to date. Ten processes that start at once migrate once; one
-// that finds nothing to do needs no right to create anything.
+// that finds nothing to do needs no right to create anything. Where the service has
+// a role of its own, ALTER DEFAULT PRIVILEGES gives it the tables that a newer
+// version makes, and without them it could not register or remove tenants.
 //
 // # The decision to make
 //

@@ -91,11 +91,9 @@ func (in *Inbox) Put(ctx context.Context, batch []inbox.Update) ([]inbox.Outcome
 	if len(p.Tenants) == 0 && ctx.Err() == nil {
 		return p.Outcomes, nil
 	}
-	err := ctx.Err()
-	if err == nil {
-		if err = in.queue.Do(ctx, p); sqlinbox.UnderWay(err) {
-			err = &unsureError{err} // others may be about to store it
-		}
+	err := in.queue.Do(ctx, p)
+	if sqlinbox.UnderWay(err) {
+		err = &unsureError{err}
 	}
 	if err != nil {
 		return nil, failure(ctx, "put updates", "", err)

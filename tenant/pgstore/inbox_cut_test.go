@@ -359,8 +359,13 @@ func TestAPutThatIsGivenUpMayBeStored(t *testing.T) {
 		done <- err
 	}()
 	require.True(t, waitBlocked(t, url, other, done))
+	soon, cancelSoon := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancelSoon()
+	_, err := in.Put(soon, []inbox.Update{message("a", "1", 3)})
+	require.ErrorIs(t, err, errors.Timeout)
+	assert.True(t, errors.SafeToRepeat(err), "it was not begun")
 	cancel()
-	err := <-done
+	err = <-done
 	require.ErrorIs(t, err, errors.Canceled)
 	assert.Equal(t, errors.MaybeDelivered, deliveryOf(t, err))
 	require.NoError(t, other.Rollback(t.Context()))
@@ -370,4 +375,7 @@ func TestAPutThatIsGivenUpMayBeStored(t *testing.T) {
 	_, err = in.Put(ctx, []inbox.Update{message("a", "1", 2)})
 	require.ErrorIs(t, err, errors.Canceled)
 	assert.True(t, errors.SafeToRepeat(err))
+	outcomes, err = in.Put(t.Context(), []inbox.Update{message("a", "1", 3)})
+	require.NoError(t, err)
+	assert.False(t, outcomes[0].Duplicate)
 }
