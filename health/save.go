@@ -19,6 +19,7 @@ type saver struct {
 	every  time.Duration
 	batch  int
 	log    *slog.Logger
+	ask    loop.Gone // nil where nobody says; the loop's own
 	loaded atomic.Bool
 	writer string
 
@@ -47,7 +48,7 @@ const (
 )
 
 func newSaver(cfg Config) *saver {
-	s := &saver{store: cfg.Store, every: cfg.SaveEvery, batch: cfg.SaveBatch, log: cfg.Logger,
+	s := &saver{store: cfg.Store, every: cfg.SaveEvery, batch: cfg.SaveBatch, log: cfg.Logger, ask: cfg.Gone,
 		writer: rand.Text(), seq: 1, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	return s
@@ -181,13 +182,14 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 			}
 			return true
 		}
+		after = page[len(page)-1].Tenant
+		page = s.leaveGone(ctx, stop, page)
+		n += len(page)
 		for _, snap := range page {
 			if !m.restore(snap) {
 				left++
 			}
 		}
-		n += len(page)
-		after = page[len(page)-1].Tenant
 	}
 }
 
@@ -315,13 +317,16 @@ func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string, round u
 	return list
 }
 
-// forget removes a tenant from the store and from what is on its way there.
-func (s *saver) forget(ctx context.Context, tenant string) error {
+// forget removes a tenant from the store and from what is on its way there; of
+// what is not before a time, unless it is zero, nothing.
+func (s *saver) forget(ctx context.Context, tenant string, before time.Time) error {
 	if err := s.take(ctx); err != nil {
 		return err
 	}
 	defer s.give()
-	gone := func(snap Snapshot) bool { return snap.Tenant == tenant }
+	gone := func(snap Snapshot) bool {
+		return snap.Tenant == tenant && (before.IsZero() || snap.Latest().Before(before))
+	}
 	for i := range s.halves {
 		s.halves[i] = slices.DeleteFunc(s.halves[i], gone)
 	}
@@ -334,5 +339,5 @@ func (s *saver) forget(ctx context.Context, tenant string) error {
 			s.seq++
 		}
 	}
-	return s.store.Delete(ctx, tenant)
+	return s.store.Delete(ctx, tenant, before)
 }
