@@ -32,8 +32,6 @@ type saver struct {
 	halves  [][]Snapshot
 	refused loop.Seldom
 
-	round uint32 // of saves; the loop's own
-
 	kick   chan struct{}       // holds one: there is something urgent
 	mu     sync.Mutex          // guards what follows; nothing is called under it
 	urgent []string            // tenants on whom was decided since the last look
@@ -196,7 +194,7 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 // save saves what has changed, in batches, each of which is tried until it
 // succeeds, stop is closed or ctx ends.
 func (s *saver) save(ctx context.Context, m *Monitor, stop <-chan struct{}) error {
-	s.round++
+	m.beginRound()
 	return s.saveAll(ctx, m, stop, true)
 }
 
@@ -233,7 +231,7 @@ func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, do
 		for s.flying = s.decided(m); len(s.flying) == 0 && s.hasUrgent(); s.flying = s.decided(m) {
 		}
 		if len(s.flying) == 0 {
-			s.flying, at = m.changed(at, s.batch, s.round)
+			s.flying, at = m.changed(at, s.batch)
 		}
 		if len(s.flying) == 0 {
 			s.flying = nil
@@ -268,15 +266,15 @@ func (s *saver) merge(ctx context.Context) error {
 // changed takes a batch of snapshots from the shard with number at on, and
 // returns which shard to go on with. It leaves out those that this round of
 // saves has had already, or a busy fleet's save would never end.
-func (m *Monitor) changed(at, most int, round uint32) ([]Snapshot, int) {
+func (m *Monitor) changed(at, most int) ([]Snapshot, int) {
 	var list []Snapshot
 	for ; at < shardCount; at++ {
-		tenants := m.shards[at].changed(most-len(list)+1, round)
+		tenants := m.shards[at].changed(most - len(list) + 1)
 		full := len(list)+len(tenants) > most
 		tenants = tenants[:min(len(tenants), most-len(list))]
 		// To take one is slow, so those who report wait for a few at most.
 		for some := range slices.Chunk(tenants, takeAtOnce) {
-			list = m.takeSome(list, &m.shards[at], some, round)
+			list = m.takeSome(list, &m.shards[at], some)
 		}
 		switch {
 		case full && len(list) > 0:
@@ -291,12 +289,24 @@ func (m *Monitor) changed(at, most int, round uint32) ([]Snapshot, int) {
 // takeAtOnce is how many snapshots are taken under one lock: less than 1 ms.
 const takeAtOnce = 32
 
-// changed returns the ids of tenants that a round of saves has not had yet.
-func (sh *shard) changed(most int, round uint32) (tenants []string) {
+// beginRound begins a round of saves, which has had nobody yet.
+func (m *Monitor) beginRound() {
+	for i := range m.shards {
+		sh := &m.shards[i]
+		sh.mu.Lock()
+		for _, s := range sh.tenants {
+			s.had = false
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// changed returns the ids of tenants that this round of saves has not had yet.
+func (sh *shard) changed(most int) (tenants []string) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for tenant, s := range sh.tenants {
-		if s.dirty && s.round != round {
+		if s.dirty && !s.had {
 			if tenants = append(tenants, tenant); len(tenants) == most {
 				break
 			}
@@ -305,12 +315,12 @@ func (sh *shard) changed(most int, round uint32) (tenants []string) {
 	return tenants
 }
 
-func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string, round uint32) []Snapshot {
+func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string) []Snapshot {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for _, tenant := range tenants {
 		if s := sh.tenants[tenant]; s != nil && s.dirty {
-			s.round = round
+			s.had = true
 			list = append(list, m.take(tenant, s))
 		}
 	}
