@@ -35,8 +35,9 @@ type AlertConfig struct {
 	// Enabled says whether alerts are told by this process now: of several
 	// replicas each sees the same outage, and tells of it, unless all but one,
 	// the leader, are not enabled. What falls due meanwhile is dropped:
-	// [Monitor.Unhealthy] has it still. It is called before each alert and must
-	// not block. Nil means always.
+	// [Monitor.Unhealthy] has it still. Where each replica makes the calls of
+	// other tenants, the leader does not see what becomes of them: leave it nil.
+	// It is called before each alert and must not block. Nil means always.
 	Enabled func() bool
 }
 
@@ -280,6 +281,9 @@ func (a *alerts) run(ctx context.Context, stop <-chan struct{}) error {
 			stopping = true
 		case <-ctx.Done():
 			stopping = true
+		}
+		if ctx.Err() != nil {
+			end() // which ctx does too, but a moment later, and none may be told in between
 		}
 		now := time.Now()
 		due, next := a.take(now, stopping)

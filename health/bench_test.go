@@ -141,7 +141,7 @@ type nowhere struct{}
 
 func (nowhere) Merge(context.Context, health.Flush, []health.Snapshot) error { return nil }
 func (nowhere) Load(context.Context, string, int) ([]health.Snapshot, error) { return nil, nil }
-func (nowhere) Delete(context.Context, string) error                         { return nil }
+func (nowhere) Delete(context.Context, string, time.Time) error              { return nil }
 
 func pow(x float64, n int) float64 {
 	y := 1.0

@@ -44,7 +44,8 @@
 // adds what it has counted, every 5 min; what was decided on a suspension, and
 // what handlers of alerts are to be told or were told, is saved at once. The context of Start is not that which a signal ends: its end
 // is a crash, after which nothing is saved or told any more. Package healthtest has the suite for
-// stores.
+// stores. A tenant that is removed is forgotten ([Monitor.Forget]), and where the
+// process was killed before, later: see Gone of [Config].
 //
 // # What it does not do
 //

@@ -18,6 +18,9 @@ func (m *Monitor) Start(ctx context.Context) error {
 		if m.alerts != nil {
 			running.Go(func() { hang = m.alerts.run(ctx, stop) })
 		}
+		if m.gone != nil {
+			running.Go(func() { m.dropOften(ctx, stop) })
+		}
 		if m.saver != nil {
 			running.Go(func() { err = m.saver.run(ctx, m, stop) })
 		}

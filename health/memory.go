@@ -81,13 +81,13 @@ func (s *MemoryStore) Load(ctx context.Context, after string, limit int) ([]Snap
 }
 
 // Delete implements [Store].
-func (s *MemoryStore) Delete(ctx context.Context, tenant string) error {
+func (s *MemoryStore) Delete(ctx context.Context, tenant string, before time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return loop.Ended("delete health snapshot", ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, found := s.byID[tenant]; found {
+	if snap, found := s.byID[tenant]; found && (before.IsZero() || snap.Latest().Before(before)) {
 		delete(s.byID, tenant)
 		s.ids = nil
 	}

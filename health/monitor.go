@@ -39,6 +39,16 @@ type Config struct {
 	// SaveBatch is how many snapshots are saved at once. 0 means 500.
 	SaveBatch int
 
+	// Gone says which of some tenants are there no longer. They are then
+	// forgotten as by [Monitor.Forget], which is not called where a process is
+	// killed after a tenant was removed, and only in one of several replicas.
+	// What is not a minute older than the question stays, so that a tenant who
+	// registers meanwhile with the same id loses nothing. It is asked for up to
+	// 1,000 at once, when they are loaded, an hour after the start, and then once
+	// a day, or an hour after an error, on which nothing is forgotten; its context
+	// ends after 30 s. Nil forgets nobody. See package tenant's Gone.
+	Gone func(ctx context.Context, tenants []string) ([]string, error)
+
 	// Logger is told of stores and handlers that fail. Nil discards it.
 	Logger *slog.Logger
 }
@@ -61,8 +71,9 @@ type Monitor struct {
 	untracked  atomic.Uint64
 	platform   atomic.Uint32 // the platform's Breaker
 	byStatus   [statuses]atomic.Int64
-	alerts     *alerts // nil where nobody is told
-	saver      *saver  // nil where nothing is stored
+	alerts     *alerts   // nil where nobody is told
+	saver      *saver    // nil where nothing is stored
+	gone       loop.Gone // nil where nobody says
 	log        *slog.Logger
 	life       loop.Life
 }
@@ -122,6 +133,7 @@ func New(cfg Config) (*Monitor, error) {
 		long:       int64(cfg.LongWindow) / windowSlots,
 		seed:       maphash.MakeSeed(),
 		most:       int64(cfg.MaxTenants),
+		gone:       cfg.Gone,
 		log:        cfg.Logger,
 	}
 	if m.alerts, err = newAlerts(cfg.Alerts, cfg.Logger, m.told); err != nil {
@@ -351,17 +363,9 @@ func (m *Monitor) Forget(ctx context.Context, tenant string) error {
 	if m.saver != nil {
 		m.saver.leaveOut(tenant)
 	}
-	sh := m.shard(tenant)
-	sh.mu.Lock()
-	if s := sh.tenants[tenant]; s != nil {
-		delete(sh.tenants, tenant)
-		delete(sh.ill, tenant)
-		m.byStatus[s.status].Add(-1)
-		m.tenants.Add(-1)
-	}
-	sh.mu.Unlock()
+	m.drop(tenant, math.MaxInt64)
 	if m.saver == nil {
 		return nil
 	}
-	return m.saver.forget(ctx, tenant)
+	return m.saver.forget(ctx, tenant, time.Time{})
 }

@@ -19,6 +19,7 @@ type saver struct {
 	every  time.Duration
 	batch  int
 	log    *slog.Logger
+	ask    loop.Gone // nil where nobody says; the loop's own
 	loaded atomic.Bool
 	writer string
 
@@ -30,8 +31,6 @@ type saver struct {
 	// halves are what follows it of a flush that was refused.
 	halves  [][]Snapshot
 	refused loop.Seldom
-
-	round uint32 // of saves; the loop's own
 
 	kick   chan struct{}       // holds one: there is something urgent
 	mu     sync.Mutex          // guards what follows; nothing is called under it
@@ -47,7 +46,7 @@ const (
 )
 
 func newSaver(cfg Config) *saver {
-	s := &saver{store: cfg.Store, every: cfg.SaveEvery, batch: cfg.SaveBatch, log: cfg.Logger,
+	s := &saver{store: cfg.Store, every: cfg.SaveEvery, batch: cfg.SaveBatch, log: cfg.Logger, ask: cfg.Gone,
 		writer: rand.Text(), seq: 1, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	return s
@@ -181,20 +180,21 @@ func (s *saver) load(ctx context.Context, m *Monitor, stop <-chan struct{}) bool
 			}
 			return true
 		}
+		after = page[len(page)-1].Tenant
+		page = s.leaveGone(ctx, stop, page)
+		n += len(page)
 		for _, snap := range page {
 			if !m.restore(snap) {
 				left++
 			}
 		}
-		n += len(page)
-		after = page[len(page)-1].Tenant
 	}
 }
 
 // save saves what has changed, in batches, each of which is tried until it
 // succeeds, stop is closed or ctx ends.
 func (s *saver) save(ctx context.Context, m *Monitor, stop <-chan struct{}) error {
-	s.round++
+	m.beginRound()
 	return s.saveAll(ctx, m, stop, true)
 }
 
@@ -231,7 +231,7 @@ func (s *saver) saveBatch(ctx context.Context, m *Monitor, at int) (next int, do
 		for s.flying = s.decided(m); len(s.flying) == 0 && s.hasUrgent(); s.flying = s.decided(m) {
 		}
 		if len(s.flying) == 0 {
-			s.flying, at = m.changed(at, s.batch, s.round)
+			s.flying, at = m.changed(at, s.batch)
 		}
 		if len(s.flying) == 0 {
 			s.flying = nil
@@ -266,15 +266,15 @@ func (s *saver) merge(ctx context.Context) error {
 // changed takes a batch of snapshots from the shard with number at on, and
 // returns which shard to go on with. It leaves out those that this round of
 // saves has had already, or a busy fleet's save would never end.
-func (m *Monitor) changed(at, most int, round uint32) ([]Snapshot, int) {
+func (m *Monitor) changed(at, most int) ([]Snapshot, int) {
 	var list []Snapshot
 	for ; at < shardCount; at++ {
-		tenants := m.shards[at].changed(most-len(list)+1, round)
+		tenants := m.shards[at].changed(most - len(list) + 1)
 		full := len(list)+len(tenants) > most
 		tenants = tenants[:min(len(tenants), most-len(list))]
 		// To take one is slow, so those who report wait for a few at most.
 		for some := range slices.Chunk(tenants, takeAtOnce) {
-			list = m.takeSome(list, &m.shards[at], some, round)
+			list = m.takeSome(list, &m.shards[at], some)
 		}
 		switch {
 		case full && len(list) > 0:
@@ -289,12 +289,24 @@ func (m *Monitor) changed(at, most int, round uint32) ([]Snapshot, int) {
 // takeAtOnce is how many snapshots are taken under one lock: less than 1 ms.
 const takeAtOnce = 32
 
-// changed returns the ids of tenants that a round of saves has not had yet.
-func (sh *shard) changed(most int, round uint32) (tenants []string) {
+// beginRound begins a round of saves, which has had nobody yet.
+func (m *Monitor) beginRound() {
+	for i := range m.shards {
+		sh := &m.shards[i]
+		sh.mu.Lock()
+		for _, s := range sh.tenants {
+			s.had = false
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// changed returns the ids of tenants that this round of saves has not had yet.
+func (sh *shard) changed(most int) (tenants []string) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for tenant, s := range sh.tenants {
-		if s.dirty && s.round != round {
+		if s.dirty && !s.had {
 			if tenants = append(tenants, tenant); len(tenants) == most {
 				break
 			}
@@ -303,25 +315,28 @@ func (sh *shard) changed(most int, round uint32) (tenants []string) {
 	return tenants
 }
 
-func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string, round uint32) []Snapshot {
+func (m *Monitor) takeSome(list []Snapshot, sh *shard, tenants []string) []Snapshot {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for _, tenant := range tenants {
 		if s := sh.tenants[tenant]; s != nil && s.dirty {
-			s.round = round
+			s.had = true
 			list = append(list, m.take(tenant, s))
 		}
 	}
 	return list
 }
 
-// forget removes a tenant from the store and from what is on its way there.
-func (s *saver) forget(ctx context.Context, tenant string) error {
+// forget removes a tenant from the store and from what is on its way there; of
+// what is not before a time, unless it is zero, nothing.
+func (s *saver) forget(ctx context.Context, tenant string, before time.Time) error {
 	if err := s.take(ctx); err != nil {
 		return err
 	}
 	defer s.give()
-	gone := func(snap Snapshot) bool { return snap.Tenant == tenant }
+	gone := func(snap Snapshot) bool {
+		return snap.Tenant == tenant && (before.IsZero() || snap.Latest().Before(before))
+	}
 	for i := range s.halves {
 		s.halves[i] = slices.DeleteFunc(s.halves[i], gone)
 	}
@@ -334,5 +349,5 @@ func (s *saver) forget(ctx context.Context, tenant string) error {
 			s.seq++
 		}
 	}
-	return s.store.Delete(ctx, tenant)
+	return s.store.Delete(ctx, tenant, before)
 }

@@ -91,6 +91,24 @@ func (s *Snapshot) Merge(add Snapshot) {
 	}
 }
 
+// Latest returns the latest of the times at which something of it happened.
+func (s *Snapshot) Latest() time.Time {
+	t := s.LastSuccess
+	later(&t, s.LastFailure)
+	later(&t, s.LastUpdate)
+	later(&t, s.State.At)
+	if s.Webhook != nil {
+		later(&t, s.Webhook.At)
+	}
+	if s.Suspension != nil {
+		later(&t, s.Suspension.At)
+	}
+	if s.Told != nil {
+		later(&t, s.Told.At)
+	}
+	return t
+}
+
 func later(t *time.Time, u time.Time) {
 	if u.After(*t) {
 		*t = u

@@ -37,8 +37,8 @@ type state struct {
 	lastKind errors.Kind // of the last failure
 	group    uint8       // that its alerts are of: a kind, or one of the groups
 	dirty    bool
-	urgent   bool   // the saver has been told to hurry
-	round    uint32 // of the save that last looked at it
+	urgent   bool // the saver has been told to hurry
+	had      bool // by this round of saves
 }
 
 // rare is what few tenants need at a time.

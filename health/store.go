@@ -1,6 +1,9 @@
 package health
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store keeps a [Snapshot] of each tenant. Implementations are safe for
 // concurrent use by many replicas, obey ctx, and return errors with the kinds
@@ -35,8 +38,10 @@ type Store interface {
 	// means [DefaultLimit].
 	Load(ctx context.Context, after string, limit int) ([]Snapshot, error)
 
-	// Delete removes a tenant's snapshot. It is no error if there is none.
-	Delete(ctx context.Context, tenant string) error
+	// Delete removes a tenant's snapshot where its [Snapshot.Latest] is before
+	// the given time; the zero time removes it in any case. It is no error if
+	// there is none, or if it stays.
+	Delete(ctx context.Context, tenant string, before time.Time) error
 }
 
 // DefaultLimit is how many snapshots Load returns where the caller does not

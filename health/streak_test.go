@@ -49,6 +49,41 @@ func TestFailuresInARowSayWhatTheyCan(t *testing.T) {
 	}
 }
 
+// A burst that said nothing then says nothing later by itself.
+func TestSilenceAfterABurstMakesNothingWorse(t *testing.T) {
+	for name, event := range map[string]func(*health.Monitor){
+		"a call that was held back": func(m *health.Monitor) { m.Observe("a", health.Outcome{Kind: errors.BreakerOpen}) },
+		"a look at the webhook":     func(m *health.Monitor) { m.SetWebhook("a", health.WebhookInfo{Set: true}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMonitor(t, health.Config{})
+				calls(m, "a", 100, errors.None)
+				calls(m, "a", 5, errors.ConnectionFailed)
+				time.Sleep(6 * time.Minute)
+				event(m)
+				assert.Equal(t, health.Healthy, get(t, m, "a").Status, get(t, m, "a").Reason)
+				calls(m, "a", 1, errors.ConnectionFailed)
+				assert.Equal(t, health.Unhealthy, get(t, m, "a").Status)
+				time.Sleep(6 * time.Minute)
+				event(m)
+				assert.Equal(t, health.Unhealthy, get(t, m, "a").Status)
+				assert.Equal(t, "the last 6 calls failed, the last one: "+errors.ConnectionFailed.Error(), get(t, m, "a").Reason)
+			})
+		})
+	}
+	t.Run("nor makes it better", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMonitor(t, health.Config{})
+			calls(m, "a", 5, errors.Timeout) // of one moment, and all that there is
+			time.Sleep(6 * time.Minute)
+			m.Observe("a", health.Outcome{Kind: errors.BreakerOpen})
+			assert.Equal(t, health.Unhealthy, get(t, m, "a").Status)
+			assert.Contains(t, get(t, m, "a").Reason, "the last 5 calls failed")
+		})
+	})
+}
+
 // Those that end at the same time are told of in any order.
 func TestFailuresInARowMayBeToldInAnyOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -118,7 +118,7 @@ func (t *Thresholds) judge(s *state, now int64) (Status, cause) {
 			status, why = to, c
 		}
 	}
-	if t.inARow(s) {
+	if t.inARow(s, now) {
 		worse(Unhealthy, inARow)
 	}
 	level := func(w tally[uint32], c cause, most Status) {
@@ -163,13 +163,15 @@ func (t *Thresholds) judge(s *state, now int64) (Status, cause) {
 // inARow reports whether the failures in a row say by themselves that a tenant
 // is unhealthy. Those of one moment among many calls may all be of one
 // connection, and the share says how bad that is; one that goes on soon spans
-// some time.
-func (t *Thresholds) inARow(s *state) bool {
+// some time. Time that passes without a call makes nothing worse: where there
+// were few lately, it takes a failure to say so.
+func (t *Thresholds) inARow(s *state, now int64) bool {
 	if s.streak > -int32(t.Consecutive) {
 		return false
 	}
 	short := s.short.sum
-	return int64(short.calls) < int64(t.MinCalls) || short.rate() >= t.Unhealthy || s.lastFailure-s.failing >= int64(t.Span)
+	few := int64(short.calls) < int64(t.MinCalls) && (s.lastFailure >= now || s.status == Unhealthy)
+	return few || short.rate() >= t.Unhealthy || s.lastFailure-s.failing >= int64(t.Span)
 }
 
 // next returns the status after an event, and what it follows from.

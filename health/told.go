@@ -83,8 +83,8 @@ func (m *Monitor) restoreTold(tenant string, s *state, told *Told) {
 		group = s.group
 	}
 	at := s.since
-	if at == never {
-		at = m.now()
+	if at == never || s.rare != nil && at < s.rare.toldAt {
+		at = m.now() // another replica came to it before this was told
 	}
 	m.alerts.add(Transition{
 		Tenant: tenant,

@@ -72,6 +72,29 @@ func TestCrashesNeitherLoseNorDoubleWhatIsTold(t *testing.T) {
 	}
 }
 
+// Two replicas share a tenant: it fails with one, which tells of it, and not with
+// the other, which saves last and came to that status before.
+func TestARecoveryThatAnotherReplicaSawIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, h := health.NewMemoryStore(), &told{}
+		now := time.Now()
+		snap := health.Snapshot{Tenant: "a",
+			State: health.State{At: now.Add(-time.Minute), Status: health.Healthy, Since: now.Add(-time.Hour), Streak: 9},
+			Told:  &health.Told{At: now.Add(-10 * time.Minute), Status: health.Unhealthy, Group: "platform"}}
+		require.NoError(t, store.Merge(t.Context(), health.Flush{Writer: "w", Seq: 1}, []health.Snapshot{snap}))
+		for range 3 {
+			time.Sleep(time.Minute)
+			m := newMonitor(t, health.Config{Store: store, Alerts: health.AlertConfig{Handlers: []health.AlertHandler{h}}})
+			require.NoError(t, m.Start(t.Context()))
+			synctest.Wait()
+			require.NoError(t, m.Stop(t.Context()))
+		}
+		require.Len(t, h.all(), 1)
+		assert.Equal(t, health.Healthy, h.all()[0].Transitions[0].To)
+		assert.Equal(t, health.Healthy, stored(t, store)["a"].Told.Status)
+	})
+}
+
 // An alert that Stop has no time for is told by the next process.
 func TestWhatAHandlerWasKeptFromIsToldByTheNextProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

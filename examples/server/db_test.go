@@ -5,10 +5,13 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/health"
+	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
 )
 
@@ -33,4 +36,26 @@ func TestTheTenantsOfAnEarlierRunGoOn(t *testing.T) {
 	}
 	var log bytes.Buffer
 	assert.Equal(t, 1, run(context.Background(), []string{"-demo", "-for", "1s", "-listen", "", "-db", filepath.Join(path, "x")}, &log, &log))
+}
+
+func TestATenantThatWasRemovedBeforeACrashIsForgotten(t *testing.T) {
+	t.Setenv(database.KeysVariable, "")
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	db, err := database.Open(t.Context(), path, "")
+	require.NoError(t, err)
+	then := time.Now().Add(-3 * time.Hour).UTC().Truncate(time.Hour)
+	flush := health.Flush{Writer: "killed", Seq: 1}
+	require.NoError(t, db.Health.Merge(t.Context(), flush, []health.Snapshot{{Tenant: "removed", Requests: 1, LastSuccess: then}}))
+	flush.Writer += " too"
+	require.NoError(t, db.Usage.Add(t.Context(), flush, []usage.Rollup{{Tenant: "removed", Start: then, Requests: 1}}))
+	require.NoError(t, db.Close())
+
+	s := newSite(t, options{db: path, polling: true})
+	require.Eventually(t, func() bool {
+		snaps, err := s.db.Health.Load(t.Context(), "", 0)
+		require.NoError(t, err)
+		counted, err := s.db.Usage.Tenants(t.Context(), "", 0)
+		require.NoError(t, err)
+		return len(snaps)+len(counted) == 0
+	}, 10*time.Second, time.Millisecond)
 }

@@ -15,13 +15,14 @@ import (
 func (f *fleet) startHealth(ctx context.Context, o options) (err error) {
 	f.monitor, err = health.New(health.Config{
 		Store:  f.db.Health,
+		Gone:   tenant.Gone(f.db.Tenants),
 		Alerts: health.AlertConfig{Handlers: []health.AlertHandler{health.LogAlerts(f.log)}},
 		Logger: f.log,
 	})
 	if err != nil {
 		return err
 	}
-	counts := usage.Config{Store: f.db.Usage, Logger: f.log}
+	counts := usage.Config{Store: f.db.Usage, Gone: tenant.Gone(f.db.Tenants), Logger: f.log}
 	if o.demo {
 		counts.FlushEvery = 2 * time.Second // nobody looks at a demo for long
 	}

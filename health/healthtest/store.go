@@ -30,6 +30,7 @@ func TestStore(t *testing.T, open func(*testing.T) health.Store) {
 		{"what was not told before a crash is told after it, once", toldAfterCrash},
 		{"a row that is refused for ever keeps no other one out", refusedRow},
 		{"what was deleted is gone, and begins anew", deleted},
+		{"what is not before a time stays", deletedBefore},
 		{"errors have their kinds", kinds},
 		{"writers at the same time lose nothing", concurrent},
 	} {
@@ -207,9 +208,9 @@ func suspension(t *testing.T, s health.Store) {
 func deleted(t *testing.T, s health.Store) {
 	ctx := context.Background()
 	merge(t, s, "w", 1, full("a"), full("b"))
-	require.NoError(t, s.Delete(ctx, "a"))
-	require.NoError(t, s.Delete(ctx, "a"))
-	require.NoError(t, s.Delete(ctx, "nobody"))
+	require.NoError(t, s.Delete(ctx, "a", time.Time{}))
+	require.NoError(t, s.Delete(ctx, "a", time.Time{}))
+	require.NoError(t, s.Delete(ctx, "nobody", time.Time{}))
 	got := load(t, s)
 	assert.NotContains(t, got, "a")
 	assert.Contains(t, got, "b")
@@ -217,6 +218,28 @@ func deleted(t *testing.T, s health.Store) {
 	assert.NotContains(t, load(t, s), "a")
 	merge(t, s, "w", 2, health.Snapshot{Tenant: "a", Requests: 1})
 	assert.EqualValues(t, 1, load(t, s)["a"].Requests)
+}
+
+func deletedBefore(t *testing.T, s health.Store) {
+	ctx := context.Background()
+	merge(t, s, "w", 1, full("a"), full("b"), health.Snapshot{Tenant: "timeless", Requests: 1})
+	latest := day.Add(3 * time.Second) // of the times in full
+	require.NoError(t, s.Delete(ctx, "a", latest))
+	require.NoError(t, s.Delete(ctx, "nobody", latest))
+	got := load(t, s)
+	same(t, full("a"), got["a"])
+	same(t, full("b"), got["b"])
+	require.NoError(t, s.Delete(ctx, "a", latest.Add(time.Microsecond)))
+	require.NoError(t, s.Delete(ctx, "timeless", day))
+	got = load(t, s)
+	assert.Len(t, got, 1)
+	assert.Contains(t, got, "b")
+	merge(t, s, "v", 1, health.Snapshot{Tenant: "a", LastUpdate: latest.Add(time.Hour)}) // since
+	require.NoError(t, s.Delete(ctx, "a", latest.Add(time.Minute)))
+	assert.Contains(t, load(t, s), "a")
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	assert.ErrorIs(t, s.Delete(done, "a", latest.Add(2*time.Hour)), errors.Canceled)
 }
 
 func kinds(t *testing.T, s health.Store) {
@@ -228,7 +251,7 @@ func kinds(t *testing.T, s health.Store) {
 	cancel()
 	_, err := s.Load(done, "", 1)
 	assert.ErrorIs(t, err, errors.Canceled)
-	assert.ErrorIs(t, s.Delete(done, "a"), errors.Canceled)
+	assert.ErrorIs(t, s.Delete(done, "a", time.Time{}), errors.Canceled)
 	late, cancel := context.WithDeadline(ctx, time.Now().Add(-time.Second))
 	defer cancel()
 	_, err = s.Load(late, "", 1)

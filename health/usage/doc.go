@@ -35,6 +35,7 @@
 //
 // How long to keep it. After 35 days the hours of a day become one roll-up, and
 // after 400 days it is removed. Reports of older days have all but the hours.
+// That of tenants who are gone is removed once a day, where [Config] has a Gone.
 //
 // # What it does not do
 //

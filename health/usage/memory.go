@@ -3,6 +3,7 @@ package usage
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -151,13 +152,39 @@ func (s *MemoryStore) take(ctx context.Context, op string, limit int, match func
 	return len(taken), nil
 }
 
+// Tenants implements [Store].
+func (s *MemoryStore) Tenants(ctx context.Context, after string, limit int) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, loop.Ended("list tenants of roll-ups", ctx)
+	}
+	if limit <= 0 {
+		limit = health.DefaultLimit
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Sorted(maps.Keys(s.tenants))
+	at, found := slices.BinarySearch(all, after)
+	if found {
+		at++
+	}
+	return slices.Clone(all[at:min(at+limit, len(all))]), nil
+}
+
 // Delete implements [Store].
-func (s *MemoryStore) Delete(ctx context.Context, tenant string) error {
+func (s *MemoryStore) Delete(ctx context.Context, tenant string, before time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return loop.Ended("delete roll-ups", ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.tenants, tenant)
+	spans := s.tenants[tenant]
+	for at, r := range spans {
+		if before.IsZero() || r.Start.Before(before) {
+			delete(spans, at)
+		}
+	}
+	if len(spans) == 0 {
+		delete(s.tenants, tenant)
+	}
 	return nil
 }

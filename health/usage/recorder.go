@@ -65,6 +65,14 @@ type Config struct {
 	// means 1 h. Replicas may all look.
 	TidyEvery time.Duration
 
+	// Gone says which of some tenants are there no longer. What is stored of
+	// them is then removed, but for the last hour, which a tenant who registers
+	// meanwhile with the same id may have begun: that is for the next time. It is
+	// asked for up to 500 at once, at the start and then once a day, or an hour
+	// after an error, on which nothing is removed; its context ends after 30 s.
+	// Nil removes nobody. See package tenant's Gone.
+	Gone func(ctx context.Context, tenants []string) ([]string, error)
+
 	// Logger is told of a store that fails. Nil discards it.
 	Logger *slog.Logger
 }
@@ -301,6 +309,9 @@ func (r *Recorder) Start(ctx context.Context) error {
 		var running sync.WaitGroup
 		running.Go(func() { err = r.run(ctx, stop) })
 		running.Go(func() { r.tidyOften(ctx, stop) })
+		if r.cfg.Gone != nil {
+			running.Go(func() { r.dropOften(ctx, stop) })
+		}
 		running.Wait()
 		return err
 	})
@@ -343,7 +354,7 @@ func (r *Recorder) Forget(ctx context.Context, tenant string) error {
 		r.waiting[i] = drop(r.waiting[i])
 	}
 	r.count.Add(-int64(gone))
-	return r.cfg.Store.Delete(ctx, tenant)
+	return r.cfg.Store.Delete(ctx, tenant, time.Time{})
 }
 
 // forget drops a tenant's hours and returns how many there were.

@@ -44,6 +44,13 @@ type Store interface {
 	// given time, and returns how many it removed.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
 
-	// Delete removes all of a tenant's. It is no error if there are none.
-	Delete(ctx context.Context, tenant string) error
+	// Tenants returns the tenants of whom there is a roll-up, in ascending order
+	// (compared byte by byte), at most limit of them, beginning after the given
+	// one; "" begins at the start. An empty result is the end and no error. A
+	// limit of 0 and less means [health.DefaultLimit].
+	Tenants(ctx context.Context, after string, limit int) ([]string, error)
+
+	// Delete removes those of a tenant's roll-ups whose Start is before the
+	// given time; the zero time removes all. It is no error if there are none.
+	Delete(ctx context.Context, tenant string, before time.Time) error
 }

@@ -80,7 +80,10 @@ func (r *replica) Add(ctx context.Context, f health.Flush, rollups []usage.Rollu
 		for i := range rollups {
 			u := &rollups[i]
 			at, n := span{u.Tenant, u.Start.Unix()}, int(u.Requests+u.Refused+u.Received)
-			require.LessOrEqual(w.t, n, len(r.counted[at]))
+			if has := len(r.counted[at]); n > has { // not require: this is the recorder's goroutine
+				w.t.Errorf("flush %d adds %d to %v, of which %d were counted since the last", f.Seq, n, at, has)
+				n = has
+			}
 			r.flight, r.counted[at] = append(r.flight, r.counted[at][:n]...), r.counted[at][n:]
 			if len(r.counted[at]) == 0 {
 				delete(r.counted, at)
@@ -183,7 +186,11 @@ func TestAWeekOfAThousandTenantsIsWhatAModelCounts(t *testing.T) {
 			// One is killed, in whatever it does, and another takes its place.
 			which := rng.IntN(2)
 			old := replicas[which]
-			for range rng.IntN(4) * int(flushEvery/time.Second) { // some in mid-flush
+			for second := range rng.IntN(6) * int(flushEvery/time.Second) { // some in mid-flush
+				if second%int(pause/time.Second) == 0 { // or there is nothing to flush
+					old.report(randomEvent(rng, tenants))
+					reported++
+				}
 				w.mu.Lock()
 				flushing := old.doubt
 				w.mu.Unlock()
@@ -379,7 +386,7 @@ func checkReport(t *testing.T, events []event, rep *usage.Report, from time.Time
 	for _, u := range rep.Updates {
 		require.Equal(t, byType[u.Type], u.Count)
 	}
-	var chats []usage.ChatCount
+	chats := []usage.ChatCount{}
 	for _, c := range byChat {
 		chats = append(chats, c)
 	}

@@ -228,7 +228,7 @@ func TestTheLastErrorOfRepeatedTriesDoesNotHideThatTheFirstMayHaveWorked(t *test
 		func(db *pgstore.DB) error {
 			return db.Tenants().SetHealth(t.Context(), map[string]string{"a": fmt.Sprint(time.Now())})
 		},
-		func(db *pgstore.DB) error { return db.Health().Delete(t.Context(), "a") },
+		func(db *pgstore.DB) error { return db.Health().Delete(t.Context(), "a", time.Time{}) },
 	} {
 		require.NoError(t, change(via))
 		require.NoError(t, change(via))

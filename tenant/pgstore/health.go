@@ -2,17 +2,19 @@ package pgstore
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
 )
 
 // Health is a [health.Store]. Take it from [DB.Health].
 type Health struct {
-	db                                 *DB
-	lock, insert, update, load, remove string
+	db                                      *DB
+	lock, insert, update, load, get, remove string
 }
 
 var _ health.Store = (*Health)(nil)
@@ -30,6 +32,7 @@ func newHealth(db *DB) *Health {
 		update: db.name(`UPDATE {schema}.health h SET data = k.data
 			FROM unnest($1::bytea[], $2::json[]) AS k(tenant, data) WHERE h.tenant = k.tenant`),
 		load:   db.name("SELECT tenant, data FROM {schema}.health WHERE tenant > $1 ORDER BY tenant LIMIT $2"),
+		get:    db.name("SELECT data FROM {schema}.health WHERE tenant = $1 FOR UPDATE"),
 		remove: db.name("DELETE FROM {schema}.health WHERE tenant = $1"),
 	}
 }
@@ -105,10 +108,29 @@ func (s *Health) Load(ctx context.Context, after string, limit int) (page []heal
 }
 
 // Delete implements [health.Store].
-func (s *Health) Delete(ctx context.Context, tenant string) error {
+func (s *Health) Delete(ctx context.Context, tenant string, before time.Time) error {
+	const op = "delete health snapshot"
 	err := s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
-		_, err := conn.Exec(ctx, s.remove, []byte(tenant))
-		return err
+		if before.IsZero() {
+			_, err := conn.Exec(ctx, s.remove, []byte(tenant))
+			return err
+		}
+		return s.db.transact(ctx, conn, func(tx pgx.Tx) error {
+			var data []byte
+			err := tx.QueryRow(ctx, s.get, []byte(tenant)).Scan(&data)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			snap, err := sqlstore.ParseSnapshot(op, tenant, data)
+			if err != nil || !snap.Latest().Before(before) {
+				return err
+			}
+			_, err = tx.Exec(ctx, s.remove, []byte(tenant))
+			return err
+		})
 	})
-	return failure(ctx, "delete health snapshot", tenant, err)
+	return failure(ctx, op, tenant, err)
 }

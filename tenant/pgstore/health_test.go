@@ -70,7 +70,7 @@ func TestAFlushThatIsCutAtAnyByteAndRepeatedCountsOnce(t *testing.T) {
 		require.Positive(t, length)
 		for at := int64(0); at < length; at += 1 + length/60 {
 			if at%3 == 0 {
-				require.NoError(t, direct.Delete(t.Context(), fmt.Sprint("new ", seq%7)))
+				require.NoError(t, direct.Delete(t.Context(), fmt.Sprint("new ", seq%7), time.Time{}))
 				require.NoError(t, direct.Merge(t.Context(), health.Flush{Writer: fmt.Sprint(answers, at), Seq: 1},
 					[]health.Snapshot{{Tenant: fmt.Sprint("new ", seq%7), Requests: seq / 7}}))
 			}
@@ -133,7 +133,7 @@ func TestWritersThatMakeTheSameRowsAtOnceLoseNothing(t *testing.T) {
 				assert.NoError(t, db.Usage().Add(t.Context(), flush, rollups))
 			})
 			if w%2 == 0 {
-				wg.Go(func() { assert.NoError(t, db.Health().Delete(t.Context(), fmt.Sprint("none ", w))) })
+				wg.Go(func() { assert.NoError(t, db.Health().Delete(t.Context(), fmt.Sprint("none ", w), time.Time{})) })
 			}
 		}
 		wg.Wait()
@@ -173,8 +173,8 @@ func TestRowsThatAreRemovedMeanwhileAreMadeAgain(t *testing.T) {
 		})
 	}
 	for range 60 {
-		assert.NoError(t, db.Health().Delete(t.Context(), "a"))
-		assert.NoError(t, db.Usage().Delete(t.Context(), "a"))
+		assert.NoError(t, db.Health().Delete(t.Context(), "a", time.Time{}))
+		assert.NoError(t, db.Usage().Delete(t.Context(), "a", time.Time{}))
 		_, err := db.Usage().Compact(t.Context(), time.Unix(1e9, 0), 3)
 		assert.NoError(t, err)
 		_, err = db.Usage().Prune(t.Context(), time.Unix(1e9, 0), 3)

@@ -16,6 +16,7 @@ type Usage struct {
 	db                          *DB
 	lock, insert, update, span  string
 	hours, drop, prune, lockAll string
+	tenants                     string
 }
 
 var _ usage.Store = (*Usage)(nil)
@@ -47,7 +48,14 @@ func newUsage(db *DB) *Usage {
 				ORDER BY start, tenant LIMIT $2 FOR UPDATE SKIP LOCKED
 			) DELETE FROM {schema}.rollups r USING old WHERE r.tenant = old.tenant AND r.start = old.start AND r.daily`),
 		// In the order of a flush.
-		lockAll: db.name("SELECT start, daily FROM {schema}.rollups WHERE tenant = $1 ORDER BY daily, start FOR UPDATE"),
+		lockAll: db.name("SELECT start, daily FROM {schema}.rollups WHERE tenant = $1 AND start < $2 ORDER BY daily, start FOR UPDATE"),
+		// A look into the index for each, and none for each of their hours.
+		tenants: db.name(`WITH RECURSIVE t AS (
+				(SELECT tenant FROM {schema}.rollups WHERE tenant > $1 ORDER BY tenant LIMIT 1)
+				UNION ALL
+				SELECT (SELECT r.tenant FROM {schema}.rollups r WHERE r.tenant > t.tenant ORDER BY r.tenant LIMIT 1)
+				FROM t WHERE t.tenant IS NOT NULL
+			) SELECT tenant FROM t WHERE tenant IS NOT NULL LIMIT $2`),
 	}
 }
 
@@ -207,11 +215,35 @@ func (s *Usage) Prune(ctx context.Context, before time.Time, limit int) (int, er
 	return int(n), nil
 }
 
+// Tenants implements [usage.Store].
+func (s *Usage) Tenants(ctx context.Context, after string, limit int) (ids []string, err error) {
+	if limit <= 0 {
+		limit = health.DefaultLimit
+	}
+	err = s.db.read(ctx, func() error {
+		ids = nil
+		rows, err := s.db.pool.Query(ctx, s.tenants, []byte(after), limit)
+		if err != nil {
+			return err
+		}
+		var tenant []byte
+		_, err = pgx.ForEachRow(rows, []any{&tenant}, func() error {
+			ids = append(ids, string(tenant))
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, failure(ctx, "list tenants of roll-ups", "", err)
+	}
+	return ids, nil
+}
+
 // Delete implements [usage.Store]. What is added at the same time may stay.
-func (s *Usage) Delete(ctx context.Context, tenant string) error {
+func (s *Usage) Delete(ctx context.Context, tenant string, before time.Time) error {
 	err := s.db.repeat(ctx, func(conn *pgxpool.Conn) error {
 		return s.db.transact(ctx, conn, func(tx pgx.Tx) error {
-			rows, err := tx.Query(ctx, s.lockAll, []byte(tenant))
+			rows, err := tx.Query(ctx, s.lockAll, []byte(tenant), sqlstore.End(before))
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/tenant/internal/sqlstore"
@@ -87,10 +88,21 @@ func (s *Health) Load(ctx context.Context, after string, limit int) ([]health.Sn
 }
 
 // Delete implements [health.Store].
-func (s *Health) Delete(ctx context.Context, tenant string) error {
+func (s *Health) Delete(ctx context.Context, tenant string, before time.Time) error {
+	const op = "delete health snapshot"
 	err := s.db.change(ctx, func(tx *sql.Tx) error {
+		if !before.IsZero() {
+			data, err := stored(ctx, tx.StmtContext(ctx, s.get), tenant)
+			if err != nil || data == nil {
+				return err
+			}
+			snap, err := sqlstore.ParseSnapshot(op, tenant, data)
+			if err != nil || !snap.Latest().Before(before) {
+				return err
+			}
+		}
 		_, err := tx.StmtContext(ctx, s.remove).ExecContext(ctx, tenant)
 		return err
 	})
-	return failure(ctx, "delete health snapshot", tenant, err)
+	return failure(ctx, op, tenant, err)
 }

@@ -14,6 +14,7 @@ import (
 type Usage struct {
 	db                                *DB
 	get, put, span, take, prune, drop *sql.Stmt
+	tenants                           *sql.Stmt
 }
 
 var _ usage.Store = (*Usage)(nil)
@@ -29,7 +30,12 @@ func newUsage(ctx context.Context, db *DB) (*Usage, error) {
 		{&s.span, db.read, "SELECT data FROM rollups WHERE tenant = ? AND start >= ? AND start < ? ORDER BY start, daily"},
 		{&s.take, db.write, "DELETE FROM rollups" + old + " RETURNING tenant, data"},
 		{&s.prune, db.write, "DELETE FROM rollups" + old},
-		{&s.drop, db.write, "DELETE FROM rollups WHERE tenant = ?"},
+		{&s.drop, db.write, "DELETE FROM rollups WHERE tenant = ? AND start < ?"},
+		// A look into the index for each, and none for each of their hours.
+		{&s.tenants, db.read, `WITH RECURSIVE t (tenant) AS (
+				SELECT min(tenant) FROM rollups WHERE tenant > ?
+				UNION ALL SELECT (SELECT min(tenant) FROM rollups r WHERE r.tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL
+			) SELECT tenant FROM t WHERE tenant IS NOT NULL LIMIT ?`},
 	})
 }
 
@@ -152,10 +158,35 @@ func (s *Usage) Prune(ctx context.Context, before time.Time, limit int) (int, er
 	return int(n), nil
 }
 
+// Tenants implements [usage.Store].
+func (s *Usage) Tenants(ctx context.Context, after string, limit int) ([]string, error) {
+	const op = "list tenants of roll-ups"
+	if limit <= 0 {
+		limit = health.DefaultLimit
+	}
+	rows, err := s.tenants.QueryContext(ctx, after, limit)
+	if err != nil {
+		return nil, failure(ctx, op, "", err)
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var tenant string
+		if err := rows.Scan(&tenant); err != nil {
+			return nil, failure(ctx, op, "", err)
+		}
+		ids = append(ids, tenant)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, failure(ctx, op, "", err)
+	}
+	return ids, nil
+}
+
 // Delete implements [usage.Store].
-func (s *Usage) Delete(ctx context.Context, tenant string) error {
+func (s *Usage) Delete(ctx context.Context, tenant string, before time.Time) error {
 	err := s.db.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.StmtContext(ctx, s.drop).ExecContext(ctx, tenant)
+		_, err := tx.StmtContext(ctx, s.drop).ExecContext(ctx, tenant, sqlstore.End(before).UnixMicro())
 		return err
 	})
 	return failure(ctx, "delete roll-ups", tenant, err)

@@ -45,7 +45,7 @@ func (s suite) oddHealth(t *testing.T) {
 	}
 	assert.Equal(t, oddTenants, got)
 	for _, id := range oddTenants {
-		require.NoError(t, store.Delete(t.Context(), id))
+		require.NoError(t, store.Delete(t.Context(), id, time.Time{}))
 	}
 	left, err := store.Load(t.Context(), "", 0)
 	require.NoError(t, err)
@@ -105,8 +105,11 @@ func (s suite) oddUsage(t *testing.T) {
 	n, err = store.Prune(ctx, firstHour.Add(time.Nanosecond), 1000)
 	require.NoError(t, err)
 	assert.Equal(t, len(oddTenants)*2, n)
+	ids, err := store.Tenants(ctx, "", 0)
+	require.NoError(t, err)
+	assert.Equal(t, oddTenants, ids)
 	for _, id := range oddTenants {
-		require.NoError(t, store.Delete(ctx, id))
+		require.NoError(t, store.Delete(ctx, id, time.Time{}))
 	}
 	n, err = store.Prune(ctx, far.AddDate(90_000, 0, 0), 1000)
 	require.NoError(t, err)

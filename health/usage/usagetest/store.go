@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,6 +33,8 @@ func TestStore(t *testing.T, open func(*testing.T) usage.Store) {
 		{"hours become days and lose nothing", compact},
 		{"days that are too old are removed", prune},
 		{"what was deleted is gone", deleted},
+		{"what begins before a time is deleted, and the rest stays", deletedBefore},
+		{"tenants are listed once, by id", tenants},
 		{"errors have their kinds", kinds},
 		{"writers at the same time lose nothing", concurrent},
 		{"of several that compact none takes what another has", compactTogether},
@@ -276,15 +279,70 @@ func deleted(t *testing.T, s usage.Store) {
 	a := usage.Rollup{Tenant: "a", Start: noon, Requests: 1}
 	day := usage.Rollup{Tenant: "a", Start: noon.Truncate(usage.Day), Daily: true, Requests: 1}
 	add(t, s, "w", 1, a, day, usage.Rollup{Tenant: "b", Start: noon})
-	require.NoError(t, s.Delete(ctx, "a"))
-	require.NoError(t, s.Delete(ctx, "a"))
-	require.NoError(t, s.Delete(ctx, "nobody"))
+	require.NoError(t, s.Delete(ctx, "a", time.Time{}))
+	require.NoError(t, s.Delete(ctx, "a", time.Time{}))
+	require.NoError(t, s.Delete(ctx, "nobody", time.Time{}))
 	assert.Empty(t, all(t, s, "a"))
 	assert.Len(t, all(t, s, "b"), 1)
 	add(t, s, "w", 1, a) // repeated: stays deleted
 	assert.Empty(t, all(t, s, "a"))
 	add(t, s, "w", 2, a)
 	assert.Len(t, all(t, s, "a"), 1)
+}
+
+func deletedBefore(t *testing.T, s usage.Store) {
+	day := noon.Truncate(usage.Day)
+	add(t, s, "w", 1,
+		usage.Rollup{Tenant: "a", Start: day, Daily: true, Requests: 1}, usage.Rollup{Tenant: "a", Start: noon, Requests: 2},
+		usage.Rollup{Tenant: "a", Start: noon.Add(time.Hour), Requests: 4}, usage.Rollup{Tenant: "b", Start: noon, Requests: 8})
+	require.NoError(t, s.Delete(ctx, "a", day))
+	assert.Len(t, all(t, s, "a"), 3)
+	require.NoError(t, s.Delete(ctx, "a", noon.Add(time.Hour)))
+	left := all(t, s, "a")
+	require.Len(t, left, 1)
+	assert.EqualValues(t, 4, left[0].Requests)
+	assert.Len(t, all(t, s, "b"), 1)
+	require.NoError(t, s.Delete(ctx, "a", ever))
+	assert.Empty(t, all(t, s, "a"))
+}
+
+func tenants(t *testing.T, s usage.Store) {
+	none, err := s.Tenants(ctx, "", 10)
+	require.NoError(t, err)
+	assert.Empty(t, none)
+	// Bytes decide on the order, not a language.
+	want := []string{"B", "T000", "a", "t", "t1", "é", "–"}
+	var rollups []usage.Rollup
+	for i, id := range want {
+		for hour := range i + 1 {
+			rollups = append(rollups, usage.Rollup{Tenant: id, Start: noon.Add(time.Duration(hour) * time.Hour), Requests: 1})
+		}
+	}
+	rollups = append(rollups, usage.Rollup{Tenant: "day", Start: noon.Truncate(usage.Day), Daily: true})
+	want = slices.Insert(want, 3, "day")
+	add(t, s, "w", 1, rollups...)
+	for _, limit := range []int{1, 3, len(want), 1000, 0, -1} {
+		var got []string
+		for after := ""; ; after = got[len(got)-1] {
+			page, err := s.Tenants(ctx, after, limit)
+			require.NoError(t, err)
+			if limit > 0 {
+				require.LessOrEqual(t, len(page), limit)
+			}
+			if len(page) == 0 {
+				break
+			}
+			got = append(got, page...)
+		}
+		assert.Equal(t, want, got, "limit %d", limit)
+	}
+	between, err := s.Tenants(ctx, "c", 2) // after one that is not there
+	require.NoError(t, err)
+	assert.Equal(t, []string{"day", "t"}, between)
+	require.NoError(t, s.Delete(ctx, "t", time.Time{}))
+	between, err = s.Tenants(ctx, "day", 1)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"t1"}, between)
 }
 
 func kinds(t *testing.T, s usage.Store) {
@@ -299,7 +357,9 @@ func kinds(t *testing.T, s usage.Store) {
 	assert.ErrorIs(t, err, errors.Canceled)
 	_, err = s.Prune(done, noon, 1)
 	assert.ErrorIs(t, err, errors.Canceled)
-	assert.ErrorIs(t, s.Delete(done, "a"), errors.Canceled)
+	assert.ErrorIs(t, s.Delete(done, "a", time.Time{}), errors.Canceled)
+	_, err = s.Tenants(done, "", 1)
+	assert.ErrorIs(t, err, errors.Canceled)
 }
 
 func concurrent(t *testing.T, s usage.Store) {

@@ -91,3 +91,11 @@ func Bound(t time.Time) time.Time {
 	}
 	return whole
 }
+
+// End is Bound for where the zero time means that there is none.
+func End(before time.Time) time.Time {
+	if before.IsZero() {
+		return lastStart
+	}
+	return Bound(before)
+}
