@@ -188,7 +188,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 	span := 30 * time.Minute
 	if RaceEnabled {
-		span = 10 * time.Minute
+		span = 5 * time.Minute
 	}
 	run := func(t *testing.T, flood bool) (p99 []time.Duration) {
 		synctest.Test(t, func(t *testing.T) {
