@@ -9,7 +9,8 @@ import (
 // deadline is a handler's context: like that of context.WithDeadline, but it
 // makes that one only when somebody waits for it. Most handlers are done before
 // anybody does, and the timer and its place among the parent's children would
-// cost more than all else that is done for them.
+// cost more than all else that is done for them. Of a deadline and an end of the
+// parent's that nobody has seen before both were there, the parent's counts.
 type deadline struct {
 	context.Context // the parent
 	at              time.Time
@@ -28,6 +29,9 @@ func newDeadline(parent context.Context, at time.Time) *deadline {
 func (d *deadline) cancel() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.passed() {
+		d.makeLocked() // that is what has ended it
+	}
 	d.ended = true
 	if d.end != nil {
 		d.end()
@@ -43,21 +47,27 @@ func (d *deadline) made() context.Context {
 }
 
 func (d *deadline) makeLocked() context.Context {
-	if d.real == nil {
+	switch {
+	case d.real != nil:
+	case d.ended: // and what came since has not
+		d.real, d.end = context.WithCancel(context.WithoutCancel(d.Context))
+		d.end()
+	default:
 		d.real, d.end = context.WithDeadline(d.Context, d.at)
-		if d.ended {
-			d.end()
-		}
 	}
 	return d.real
 }
+
+// passed reports whether the deadline or the parent's end has come. The lock is
+// held.
+func (d *deadline) passed() bool { return d.Context.Err() != nil || !time.Now().Before(d.at) }
 
 // over returns the context of package context's if there is one or the
 // deadline, the parent or cancel has ended this one, and else nil.
 func (d *deadline) over() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.real == nil && !d.ended && d.Context.Err() == nil && time.Now().Before(d.at) {
+	if d.real == nil && !d.ended && !d.passed() {
 		return nil
 	}
 	return d.makeLocked()

@@ -63,10 +63,12 @@ func TestDeadlineIsLikeThatOfPackageContext(t *testing.T) {
 					require.Equal(t, context.Cause(want), context.Cause(got), "%v", steps)
 				case "wait":
 					time.Sleep(time.Second)
+					synctest.Wait() // for the timer that fires at the same time
 				case "cancel":
 					cancel()
 					got.cancel()
 				case "end parent":
+					same() // or nobody could tell afterwards which came first
 					end(errStopped)
 				case "deadline":
 					a, _ := want.Deadline()
