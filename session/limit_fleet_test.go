@@ -188,7 +188,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 	span := 30 * time.Minute
 	if RaceEnabled {
-		span = 5 * time.Minute
+		span = 10 * time.Minute
 	}
 	run := func(t *testing.T, flood bool) (p99 []time.Duration) {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,9 +236,8 @@ func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 	calm, flooded := run(t, false), run(t, true)
 	var worst float64
 	for i := range calm {
-		ratio := float64(flooded[i]) / float64(calm[i])
-		worst = max(worst, ratio)
-		assert.LessOrEqual(t, ratio, 2.0, "tenant %d: p99 %v, without the flood %v", i+1, flooded[i], calm[i])
+		worst = max(worst, float64(flooded[i])/float64(max(calm[i], 1)))
+		assert.LessOrEqual(t, flooded[i], 2*calm[i], "tenant %d", i+1)
 	}
 	t.Logf("p99 of the wait with the flood: at most %.2f times that without", worst)
 }
