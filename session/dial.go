@@ -64,7 +64,7 @@ func newTransport(cfg transportConfig) *transport {
 	t.http = &http.Transport{
 		Proxy:               cfg.proxy,
 		DialContext:         t.dial,
-		TLSClientConfig:     cfg.tls,
+		TLSClientConfig:     cfg.tls.Clone(), // net/http writes to it
 		TLSHandshakeTimeout: cfg.tlsTimeout,
 		ForceAttemptHTTP2:   true, // net/http hesitates where DialContext or TLSClientConfig is set
 		MaxIdleConns:        cfg.maxConns,

@@ -43,7 +43,8 @@ type member struct {
 
 func newCrowd(t *testing.T, tenants, chats int, limits bottest.Limits, cfg LimitConfig) *crowd {
 	c := &crowd{t: t, srv: bottest.New(bottest.Config{Limits: limits, KeepCalls: -1, KeepMessages: 1})}
-	c.session, c.limiter = limited(t, c.srv, cfg)
+	// Without connections, which hundreds of thousands of calls would mostly wait for.
+	c.session, c.limiter = limitedOver(t, c.srv, bottest.HandlerTransport(c.srv.Handler()), cfg)
 	for i := range tenants {
 		fake := c.srv.NewBot(fmt.Sprintf("t%d_bot", i))
 		token, err := ParseToken(fake.Token())
@@ -122,14 +123,14 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 		span   time.Duration
 		weight func(i int) float64
 	}{
-		{"bound together", 25, 2 * time.Hour, equal},
-		{"bound together by unequal weights", 25, time.Hour, func(i int) float64 { return float64(1 + i%4) }},
-		{"bound one by one", 0, 10 * time.Minute, equal},
+		{"bound together", 25, 30 * time.Minute, equal},
+		{"bound together by unequal weights", 25, 40 * time.Minute, func(i int) float64 { return float64(1 + i%4) }},
+		{"bound one by one", 0, 5 * time.Minute, equal},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			span := test.span
 			if RaceEnabled {
-				span /= 24
+				span /= 12
 			}
 			synctest.Test(t, func(t *testing.T) {
 				cfg := LimitConfig{ColdStarts: warm, MaxWait: -1}
@@ -185,7 +186,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 // The other tenants answer now and then, less than their share, a few messages
 // at a time.
 func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
-	span := time.Hour
+	span := 30 * time.Minute
 	if RaceEnabled {
 		span = 10 * time.Minute
 	}
@@ -235,9 +236,8 @@ func TestAFloodOfOneTenantIsHardlyFeltByTheOthers(t *testing.T) {
 	calm, flooded := run(t, false), run(t, true)
 	var worst float64
 	for i := range calm {
-		ratio := float64(flooded[i]) / float64(calm[i])
-		worst = max(worst, ratio)
-		assert.LessOrEqual(t, ratio, 2.0, "tenant %d: p99 %v, without the flood %v", i+1, flooded[i], calm[i])
+		worst = max(worst, float64(flooded[i])/float64(max(calm[i], 1)))
+		assert.LessOrEqual(t, flooded[i], 2*calm[i], "tenant %d", i+1)
 	}
 	t.Logf("p99 of the wait with the flood: at most %.2f times that without", worst)
 }
@@ -301,7 +301,7 @@ func (s *storm) refusals() int {
 }
 
 func TestAStormOfRefusalsIsRiddenOut(t *testing.T) {
-	span := 3 * time.Hour
+	span := 90 * time.Minute
 	if RaceEnabled {
 		span = 20 * time.Minute
 	}

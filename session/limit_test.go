@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,15 @@ import (
 // limited is a session whose only middleware is a limiter.
 func limited(t *testing.T, srv *bottest.Server, cfg LimitConfig) (*Session, *Limiter) {
 	t.Helper()
+	return limitedOver(t, srv, srv.Transport(), cfg)
+}
+
+// limitedOver is the same over another transport to the server.
+func limitedOver(t *testing.T, srv *bottest.Server, transport http.RoundTripper, cfg LimitConfig) (*Session, *Limiter) {
+	t.Helper()
 	l, err := NewLimiter(cfg)
 	require.NoError(t, err)
-	s, err := New(Config{Transport: srv.Transport(), Middleware: []Middleware{Limit(l)}})
+	s, err := New(Config{Transport: transport, Middleware: []Middleware{Limit(l)}})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		assert.NoError(t, s.Close(context.Background()))

@@ -2,7 +2,10 @@ package session_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
 )
 
@@ -67,6 +71,84 @@ func TestLongPollsLeaveTheConnectionsToOtherCalls(t *testing.T) {
 	assert.Equal(t, polls, stats.InFlight)
 	assert.Equal(t, polls+1, stats.Open, "calls one after the other need one")
 	close(release)
+	done.Wait()
+	require.NoError(t, s.Close(context.Background()))
+	assert.Zero(t, s.Stats().Open)
+}
+
+// They find no connection when they begin together, as after an outage, and
+// each would make one.
+func TestLongPollsThatBeginTogetherShareConnections(t *testing.T) {
+	const polls = 1000
+	release := make(chan struct{})
+	var arrived, done sync.WaitGroup
+	arrived.Add(polls)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if strings.HasSuffix(r.URL.Path, "/getUpdates") {
+			arrived.Done()
+			<-release
+		}
+		_, _ = io.WriteString(w, `{"ok":true,"result":[]}`)
+	}))
+	srv.EnableHTTP2 = true
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that nobody needed in the end
+	srv.StartTLS()
+	defer srv.Close()
+	cfg := &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	s, err := session.New(session.Config{APIURL: srv.URL, TLS: cfg})
+	require.NoError(t, err)
+	bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for range polls {
+		done.Go(func() {
+			_, err := bot.RequestWithContext(ctx, "getUpdates", map[string]any{"timeout": int64(50)}, nil)
+			assert.NoError(t, err)
+		})
+	}
+	done.Go(func() { // at the same time, over the other connections
+		_, err := bot.RequestWithContext(ctx, "getMe", nil, nil)
+		assert.NoError(t, err)
+	})
+	all := make(chan struct{})
+	go func() {
+		arrived.Wait()
+		close(all)
+	}()
+	select {
+	case <-all:
+	case <-ctx.Done():
+		t.Error("the polls did not arrive")
+	}
+	dialed := s.Stats().Dialed
+	t.Logf("%d polls dialed %d times", polls, dialed)
+	assert.Less(t, dialed, polls/2)
+	close(release)
+	done.Wait()
+	require.NoError(t, s.Close(context.Background()))
+	assert.Empty(t, cfg.NextProtos, "the caller's configuration is as it was")
+}
+
+func TestALongPollThatWaitsForAConnectionEndsWithItsContext(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // and nobody accepts
+	require.NoError(t, err)
+	defer silent.Close()
+	s, err := session.New(session.Config{APIURL: "https://" + silent.Addr().String()})
+	require.NoError(t, err)
+	bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	for range 100 {
+		done.Go(func() {
+			_, err := bot.RequestWithContext(ctx, "getUpdates", map[string]any{"timeout": int64(50)}, nil)
+			assert.ErrorIs(t, err, errors.Canceled)
+			e, ok := errors.AsType[*errors.Error](err)
+			assert.True(t, ok && e.Delivery == errors.NotDelivered, "%v", err)
+		})
+	}
+	require.Eventually(t, func() bool { return s.Stats().InFlight == 100 }, 10*time.Second, time.Millisecond)
+	cancel()
 	done.Wait()
 	require.NoError(t, s.Close(context.Background()))
 	assert.Zero(t, s.Stats().Open)

@@ -57,7 +57,8 @@ type Config struct {
 
 	// MaxConns bounds all connections but those of long polls, which are calls
 	// of getUpdates with a time-out. They have connections of their own, as many
-	// as it takes: one for each poll, or for some 100 with HTTP/2. 0 means 100.
+	// as it takes: one for each poll, or for some 100 with HTTP/2. Of these 32 at
+	// most are made at one time. 0 means 100.
 	MaxConns int
 	// MaxConnsPerHost bounds those of MaxConns to one host. 0 means 30. With
 	// HTTP/2, which api.telegram.org speaks, one carries many calls at once.
@@ -191,7 +192,7 @@ func New(cfg Config) (*Session, error) {
 		calls, polls := newTransport(own), newTransport(own.forLongPolls())
 		polls.dns = calls.dns
 		s.own = []*transport{calls, polls}
-		s.wire.transport, s.wire.polls = calls.http, polls.http
+		s.wire.transport, s.wire.polls = calls.http, gate{polls.http, make(chan struct{}, pollsDialing)}
 	}
 	s.chain = Chain(s.wire, cfg.Middleware...)
 	return s, nil

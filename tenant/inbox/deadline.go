@@ -9,8 +9,8 @@ import (
 // deadline is a handler's context: like that of context.WithDeadline, but it
 // makes that one only when somebody waits for it. Most handlers are done before
 // anybody does, and the timer and its place among the parent's children would
-// cost more than all else that is done for them. Where the parent has ended and
-// the deadline has passed before anybody looks, either may be told.
+// cost more than all else that is done for them. Of a deadline and an end of the
+// parent's that nobody has seen before both were there, the parent's counts.
 type deadline struct {
 	context.Context // the parent
 	at              time.Time
@@ -29,23 +29,27 @@ func newDeadline(parent context.Context, at time.Time) *deadline {
 func (d *deadline) cancel() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.real == nil && !d.due() {
-		d.ended = true
-		return
+	if d.passed() {
+		d.makeLocked() // that is what has ended it
 	}
-	d.make()
-	d.end()
+	d.ended = true
+	if d.end != nil {
+		d.end()
+	}
 }
 
-// due reports whether the deadline or the parent has ended the context.
-func (d *deadline) due() bool { return d.Context.Err() != nil || !time.Now().Before(d.at) }
+// made returns the context of package context's, which from then on is asked
+// for everything.
+func (d *deadline) made() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.makeLocked()
+}
 
-// make returns the context of package context's, which from then on is asked
-// for everything. The lock is held.
-func (d *deadline) make() context.Context {
+func (d *deadline) makeLocked() context.Context {
 	switch {
 	case d.real != nil:
-	case d.ended: // before anything else could
+	case d.ended: // and what came since has not
 		d.real, d.end = context.WithCancel(context.WithoutCancel(d.Context))
 		d.end()
 	default:
@@ -54,15 +58,19 @@ func (d *deadline) make() context.Context {
 	return d.real
 }
 
-// over returns the context of package context's if there is one or this one has
-// ended, and else nil.
+// passed reports whether the deadline or the parent's end has come. The lock is
+// held.
+func (d *deadline) passed() bool { return d.Context.Err() != nil || !time.Now().Before(d.at) }
+
+// over returns the context of package context's if there is one or the
+// deadline, the parent or cancel has ended this one, and else nil.
 func (d *deadline) over() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.real == nil && !d.ended && !d.due() {
+	if d.real == nil && !d.ended && !d.passed() {
 		return nil
 	}
-	return d.make()
+	return d.makeLocked()
 }
 
 func (d *deadline) Deadline() (time.Time, bool) {
@@ -72,11 +80,7 @@ func (d *deadline) Deadline() (time.Time, bool) {
 	return d.at, true
 }
 
-func (d *deadline) Done() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.make().Done()
-}
+func (d *deadline) Done() <-chan struct{} { return d.made().Done() }
 
 func (d *deadline) Err() error {
 	if real := d.over(); real != nil {

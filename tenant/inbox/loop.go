@@ -51,6 +51,7 @@ type loop struct {
 	pressed  bool // tenants that hold some were passed over, for few are free
 	wake     <-chan struct{}
 	pollAt   time.Time
+	began    time.Time
 	tries    []time.Time // when updates that were settled here may be tried again, ascending
 	extendAt time.Time
 	failing  string    // what failed last
@@ -65,7 +66,7 @@ func newLoop(w *Workers, ctx context.Context) *loop {
 	l := &loop{
 		Workers: w, ctx: ctx, jobs: make(map[int64]*job), chats: make(map[chatName]*job), held: make(map[string]int),
 		heldPressed: make(map[string]int), pauses: pauses{of: make(map[string]*pause)},
-		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true,
+		work: make(chan *job, w.cfg.Concurrency), ioCancel: func() {}, hungry: true, began: time.Now(),
 	}
 	l.ioTimeout = min(10*time.Second, w.cfg.LeaseTTL/4)
 	l.waker, _ = w.inbox.(Waker)
@@ -250,9 +251,7 @@ func (l *loop) settle() bool {
 			l.log.Warn("lease lost before its update was settled", slog.Any("update", j.lease.Update))
 		}
 		if after := j.settlement.After; after > 0 && held[i] {
-			t := now.Add(after)
-			at, _ := slices.BinarySearchFunc(l.tries, t, time.Time.Compare)
-			l.tries = slices.Insert(l.tries, at, t)
+			l.try(now.Add(after))
 		}
 		switch {
 		case j.pause > 0:
@@ -267,6 +266,22 @@ func (l *loop) settle() bool {
 		l.hungry = true // nobody tells that a chat's next is ready
 	}
 	return true
+}
+
+// tryEvery is how close together the times are at which to look for what is
+// tried again. Without it there is one for each update that failed.
+const tryEvery = 10 * time.Millisecond
+
+// try has the inbox looked into at t, or up to tryEvery later.
+func (l *loop) try(t time.Time) {
+	d := t.Sub(l.began)
+	if over := d % tryEvery; over > 0 {
+		d += tryEvery - over
+	}
+	t = l.began.Add(d)
+	if at, found := slices.BinarySearchFunc(l.tries, t, time.Time.Compare); !found {
+		l.tries = slices.Insert(l.tries, at, t)
+	}
 }
 
 func (l *loop) count(v Verdict, held bool) {
@@ -352,8 +367,12 @@ func (l *loop) lease() {
 		l.pollAt = now.Add(l.cfg.PollEvery)
 		l.trim()
 	}
-	for len(l.tries) > 0 && !now.Before(l.tries[0]) {
-		l.tries = slices.Delete(l.tries, 0, 1)
+	due, found := slices.BinarySearchFunc(l.tries, now, time.Time.Compare)
+	if found {
+		due++
+	}
+	if due > 0 {
+		l.tries = slices.Delete(l.tries, 0, due)
 		l.hungry = true
 	}
 	l.endPauses(now)

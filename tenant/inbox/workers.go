@@ -183,16 +183,17 @@ func NewWorkers(in Inbox, p Pool, h Handler, cfg WorkersConfig) (*Workers, error
 // Stop, is an error of kind [errors.Closed].
 func (w *Workers) Start(ctx context.Context) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.started || w.stopped {
+		w.mu.Unlock()
 		return fail("start workers", "", errors.Closed, errors.New("they were started or stopped before"))
 	}
 	w.started, w.hears = true, true
 	ctx, w.halt = context.WithCancelCause(ctx)
+	w.mu.Unlock()
 	l := newLoop(w, ctx)
 	l.unwatch = func() {}
 	if p, ok := w.pool.(watched); ok {
-		l.unwatch = p.Watch(w.Resume)
+		l.unwatch = p.Watch(w.Resume) // which may call it at once
 	}
 	go l.run()
 	return nil

@@ -40,12 +40,22 @@ type service struct {
 // virtual runs a test in a bubble whose clock jumps.
 func virtual(t *testing.T, cfg bottest.Config, test func(t *testing.T, s *service)) {
 	t.Helper()
+	virtualOver(t, cfg, (*bottest.Server).Transport, test)
+}
+
+// wireless is a way to the server without connections, which is what makes many
+// days affordable. It can't be refused one.
+func wireless(srv *bottest.Server) http.RoundTripper { return bottest.HandlerTransport(srv.Handler()) }
+
+// virtualOver is virtual over another way to the server.
+func virtualOver(t *testing.T, cfg bottest.Config, way func(*bottest.Server) http.RoundTripper, test func(t *testing.T, s *service)) {
+	t.Helper()
 	// No webhook takes anything, and none is looked for outside of the bubble.
 	cfg.WebhookTransport = bottest.HandlerTransport(http.NotFoundHandler())
 	synctest.Test(t, func(t *testing.T) {
 		srv := bottest.New(cfg)
 		defer srv.Close()
-		s := newService(t, srv, srv.Transport())
+		s := newService(t, srv, way(srv))
 		defer s.close()
 		test(t, s)
 	})

@@ -373,6 +373,24 @@ func (h *hangingRecords) Get(ctx context.Context, id string) (tenant.Record, err
 	return h.Records.Get(ctx, id)
 }
 
+// Somebody says that it is to be polled before it is there, and nothing else
+// tells when it is than the list.
+func TestATenantThatWasAddedBeforeItWasRegisteredIsPolledOnceItIsListed(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		p := s.supervisor(polling.Config{Tenants: func(ctx context.Context) iter.Seq2[tenant.Record, error] {
+			return s.manager.List(ctx, tenant.Filter{})
+		}})
+		defer stop(t, p)
+		time.Sleep(time.Second) // the first list was read
+		p.Add("shop")
+		require.Equal(t, polling.Stopped, state(t, p, "shop"))
+		s.ann.Write(s.register("shop"), "hello")
+		time.Sleep(time.Minute)
+		assert.Equal(t, polling.Polling, state(t, p, "shop"))
+		assert.Equal(t, 1, s.inbox.count("shop"))
+	})
+}
+
 func TestAListThatBreaksOffRemovesNobody(t *testing.T) {
 	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
 		for _, id := range []string{"a", "b"} {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/tenant"
 )
@@ -74,7 +75,9 @@ func (s *Supervisor) saw(r tenant.Record) (added bool) {
 		s.add(r.ID, now)
 		return true
 	}
-	if e.version != 0 && e.version != r.Version {
+	// Who was added before it was registered was not found then.
+	missed := e.status.State == Stopped && e.status.Kind == errors.NotFound
+	if e.version != r.Version && (e.version != 0 || missed) {
 		e.version = r.Version
 		s.again(e, now)
 	}
