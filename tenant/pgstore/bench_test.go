@@ -105,3 +105,6 @@ func BenchmarkInboxBacklog(b *testing.B) {
 		})
 	}
 }
+
+// TestDeliverer is the other process of BenchmarkReceive.
+func TestDeliverer(t *testing.T) { hookbench.Deliverer(t) }

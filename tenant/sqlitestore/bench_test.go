@@ -23,3 +23,6 @@ func BenchmarkReceive(b *testing.B) {
 		hookbench.Receive(b, openInbox(b, filepath.Join(b.TempDir(), "fleet.db"), keys(b), inboxtest.Config{}))
 	})
 }
+
+// TestDeliverer is the other process of BenchmarkReceive.
+func TestDeliverer(t *testing.T) { hookbench.Deliverer(t) }

@@ -14,9 +14,9 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/internal/hookbench"
 )
 
-// BenchmarkReceive delivers messages as Telegram does, by 40 connections over
-// loopback, each waiting for its answer, to handlers that do nothing. An
-// iteration is an update that was delivered and handled. The durable inboxes run
+// BenchmarkReceive delivers messages as Telegram does, from another process, by
+// 40 connections over loopback, each waiting for its answer, to handlers that do
+// nothing. An iteration is an update that was delivered and handled. The durable inboxes run
 // the same in their modules:
 //
 //	go test ./tenant/webhook ./tenant/sqlitestore ./tenant/pgstore -run '^$' -bench Receive
@@ -49,3 +49,6 @@ type nop struct{ done func() }
 func (nop) CheckUpdate(*gotgbot.Bot, *ext.Context) bool     { return true }
 func (n nop) HandleUpdate(*gotgbot.Bot, *ext.Context) error { n.done(); return nil }
 func (nop) Name() string                                    { return "nop" }
+
+// TestDeliverer is the other process of BenchmarkReceive.
+func TestDeliverer(t *testing.T) { hookbench.Deliverer(t) }

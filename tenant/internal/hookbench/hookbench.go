@@ -7,10 +7,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,9 +60,13 @@ func (l lend) Do(ctx context.Context, id string, f func(context.Context, *tenant
 	return f(ctx, l.tenant)
 }
 
-// Deliver sends b.N updates as Telegram does, by 40 connections over loopback,
-// each waiting for its answer, and waits until all are handled. The server is
-// one of net/http: that of httptest locks all connections for every request.
+// Deliver sends b.N updates as Telegram does, from another process, by 40
+// connections over loopback, each waiting for its answer, and waits until all
+// are handled. The server is one of net/http: that of httptest locks all
+// connections for every request.
+//
+// The other process is the same program: a package that measures has a test
+// that calls [Deliverer], by the name of [DelivererTest].
 func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(tenant int) (path, secret string)) {
 	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -67,49 +76,112 @@ func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(
 	serving.Go(func() { _ = server.Serve(listener) })
 	defer serving.Wait()
 	defer server.Close()
-	var next atomic.Int64
-	var clients sync.WaitGroup
-	heads := make([]string, Tenants)
-	for i := range heads {
-		path, secret := target(i)
-		heads[i] = "POST " + path + " HTTP/1.1\r\nHost: hooks.example.com\r\nX-Telegram-Bot-Api-Secret-Token: " + secret +
-			"\r\nContent-Type: application/json\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nContent-Length: "
-	}
 	each := int64(b.N)/Tenants + 1
-	first := began.Add(each) - each // ids of runs over one inbox are not to meet
-	bodies := newBodies()
+	o := order{Address: listener.Addr().String(), N: int64(b.N), First: began.Add(each) - each} // ids of runs over one inbox are not to meet
+	for i := range Tenants {
+		path, secret := target(i)
+		o.Heads = append(o.Heads, "POST "+path+" HTTP/1.1\r\nHost: hooks.example.com\r\nX-Telegram-Bot-Api-Secret-Token: "+secret+
+			"\r\nContent-Type: application/json\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nContent-Length: ")
+	}
+	text, err := json.Marshal(o)
+	require.NoError(b, err)
+	program, err := os.Executable()
+	require.NoError(b, err)
+	sender := exec.Command(program, "-test.run=^"+DelivererTest+"$")
+	sender.Env = append(os.Environ(), orderVariable+"="+string(text))
+	sender.Stderr = os.Stderr
+	in, err := sender.StdinPipe()
+	require.NoError(b, err)
+	out, err := sender.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, sender.Start())
+	defer func() { _ = sender.Wait() }()
+	defer in.Close()
+	said := bufio.NewReader(out)
+	hear(b, said, "ready")
 	handled.Add(b.N)
 	b.ResetTimer()
-	for range connections {
-		conn, err := net.Dial("tcp", listener.Addr().String())
-		require.NoError(b, err)
-		clients.Go(func() {
-			defer conn.Close()
-			answers := bufio.NewReader(conn)
-			var out []byte
-			for {
-				n := next.Add(1)
-				if n > int64(b.N) {
-					return
-				}
-				out = append(out[:0], heads[n%Tenants]...)
-				out = bodies.append(out, int(n), first+n/Tenants)
-				if _, err := conn.Write(out); err != nil {
-					panic(err)
-				}
-				if err := answer200(answers); err != nil {
-					panic(err)
-				}
-			}
-		})
-	}
-	clients.Wait()
+	_, err = in.Write([]byte("go\n"))
+	require.NoError(b, err)
+	hear(b, said, "delivered")
 	handled.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "updates/s")
 }
 
 var began atomic.Int64
+
+func hear(b *testing.B, r *bufio.Reader, word string) {
+	b.Helper()
+	line, err := r.ReadString('\n')
+	require.NoError(b, err)
+	require.Equal(b, word, strings.TrimSpace(line))
+}
+
+// order is what the other process is to send.
+type order struct {
+	Address  string
+	Heads    []string // of requests, by tenant
+	N, First int64
+}
+
+// orderVariable is the environment variable that has it.
+const orderVariable = "TGFLEET_DELIVER"
+
+// DelivererTest is the name of the test that calls [Deliverer].
+const DelivererTest = "TestDeliverer"
+
+// Deliverer is what the process does that [Deliver] starts, and nothing in any
+// other.
+func Deliverer(t *testing.T) {
+	text := os.Getenv(orderVariable)
+	if text == "" {
+		return // this is a run of the tests
+	}
+	var o order
+	require.NoError(t, json.Unmarshal([]byte(text), &o))
+	bodies := newBodies()
+	conns := make([]net.Conn, connections)
+	for i := range conns {
+		conn, err := net.Dial("tcp", o.Address)
+		require.NoError(t, err)
+		defer conn.Close()
+		conns[i] = conn
+	}
+	fmt.Println("ready")
+	_, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	require.NoError(t, err)
+	var next atomic.Int64
+	failed := make(chan error, connections)
+	for _, conn := range conns {
+		go func() { failed <- send(conn, o, bodies, &next) }()
+	}
+	for range conns {
+		err = errors.Join(err, <-failed)
+	}
+	if err != nil {
+		fmt.Println(strings.ReplaceAll(err.Error(), "\n", " ")) // the parent compares
+		return
+	}
+	fmt.Println("delivered")
+}
+
+// send sends updates over a connection until all are sent.
+func send(conn net.Conn, o order, bodies bodies, next *atomic.Int64) error {
+	answers := bufio.NewReader(conn)
+	var out []byte
+	for n := next.Add(1); n <= o.N; n = next.Add(1) {
+		out = append(out[:0], o.Heads[n%Tenants]...)
+		out = bodies.append(out, int(n), o.First+n/Tenants)
+		if _, err := conn.Write(out); err != nil {
+			return err
+		}
+		if err := answer200(answers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // answer200 reads an answer without a body.
 func answer200(r *bufio.Reader) error {
