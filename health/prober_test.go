@@ -172,6 +172,7 @@ func TestUpdatesThatPileUpAreFoundWhileTheBotSeemsWell(t *testing.T) {
 		assert.Equal(t, health.Degraded, r.Status)
 		assert.Contains(t, r.Reason, "updates pile up")
 		assert.Less(t, time.Since(r.Since), 20*time.Minute)
+		synctest.Wait() // the prober may be asking at this moment
 		b.info = func(string) health.WebhookInfo { return health.WebhookInfo{} }
 		for range 2 * 3600 {
 			time.Sleep(time.Second)
