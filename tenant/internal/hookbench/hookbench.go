@@ -65,6 +65,10 @@ func (l lend) Do(ctx context.Context, id string, f func(context.Context, *tenant
 // are handled. The server is one of net/http: that of httptest locks all
 // connections for every request.
 //
+// It reports updates/s, while both processes share this machine, and
+// cpu-ns/update, the processor time of the one that receives: what remains where
+// Telegram has processors of its own.
+//
 // The other process is the same program: a package that measures has a test
 // that calls [Deliverer], by the name of [DelivererTest].
 func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(tenant int) (path, secret string)) {
@@ -100,6 +104,7 @@ func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(
 	said := bufio.NewReader(out)
 	hear(b, said, "ready")
 	handled.Add(b.N)
+	spent := cpu()
 	b.ResetTimer()
 	_, err = in.Write([]byte("go\n"))
 	require.NoError(b, err)
@@ -107,6 +112,7 @@ func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(
 	handled.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "updates/s")
+	b.ReportMetric(float64((cpu()-spent).Nanoseconds())/float64(b.N), "cpu-ns/update")
 }
 
 var began atomic.Int64
