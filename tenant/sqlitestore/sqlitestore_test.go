@@ -334,39 +334,7 @@ func TestARowOfAnotherTenantDoesNotOpen(t *testing.T) {
 // A newer version of the code may know more than this one.
 func TestARowThatIsNotUnderstoodHidesNoOther(t *testing.T) {
 	db := open(t, newFile(t), keys(t))
-	s := db.Tenants()
-	for i, id := range []string{"a", "b", "c", "d"} {
-		_, err := s.Put(t.Context(), storetest.Record(t, id, int64(i+1)))
-		require.NoError(t, err)
-	}
-	changes := make(chan tenant.Change, 10)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- s.Watch(ctx, func(c tenant.Change) { changes <- c }) }()
-	assert.Equal(t, tenant.Change{}, <-changes)
-	for _, set := range []string{"status = 'archived', version = version + 1 WHERE id = 'a'", "metadata = '[1]' WHERE id = 'b'", "limits = '[]' WHERE id = 'c'"} {
+	storetest.NotUnderstood(t, db.Tenants(), func(set string) {
 		require.NoError(t, db.Exec("UPDATE tenants SET "+set))
-	}
-	assert.Equal(t, tenant.Change{ID: "a", Version: 2, Status: tenant.Suspended}, <-changes)
-	cancel()
-	assert.ErrorIs(t, <-done, errors.Canceled)
-
-	page, err := s.List(t.Context(), tenant.Filter{})
-	require.NoError(t, err)
-	many, err := s.GetMany(t.Context(), []string{"a", "b", "c", "d"})
-	require.NoError(t, err)
-	require.Len(t, page, 4)
-	require.Len(t, many, 4)
-	for i, what := range []string{"status", "metadata", "limits"} {
-		r := page[i]
-		assert.Equal(t, r, many[r.ID])
-		assert.ErrorIs(t, r.TokenErr, tenant.ErrNotUnderstood)
-		assert.ErrorContains(t, r.TokenErr, what)
-		assert.Equal(t, tenant.Suspended, r.Status)
-		assert.True(t, r.Token.IsZero())
-		_, err = s.Put(t.Context(), r)
-		assert.ErrorIs(t, err, errors.BadRequest, "what was not understood would be lost")
-		require.NoError(t, s.Delete(t.Context(), r.ID, r.Version))
-	}
-	assert.NoError(t, page[3].TokenErr)
+	})
 }
