@@ -36,7 +36,7 @@ func FuzzStranger(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, contentType string, body []byte) {
 		// Waiting is not what is tested here.
 		if l := strings.ToLower(path + string(body)); strings.Contains(l, "timeout") && !strings.Contains(l, "timeout=0") {
-			t.Skip()
+			return
 		}
 		srv := bottest.New(bottest.Config{Limits: bottest.NoLimits(), Seed: 1, WebhookTransport: bottest.HandlerTransport(http.NotFoundHandler())})
 		defer srv.Close()
@@ -49,7 +49,7 @@ func FuzzStranger(f *testing.F) {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(real(string(body))))
 		at, err := url.Parse(real(path))
 		if err != nil {
-			t.Skip()
+			return
 		}
 		r.URL = at
 		r.Header.Set("Content-Type", contentType)

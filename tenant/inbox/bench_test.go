@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -65,6 +66,7 @@ func BenchmarkFairness(b *testing.B) {
 				m := newMemory(b)
 				var mu sync.Mutex
 				var waits []time.Duration
+				handled := make(chan struct{})
 				w, err := inbox.NewWorkers(m, poolFunc(nil), inbox.HandlerFunc(func(ctx context.Context, t *tenant.Tenant, u inbox.Update) error {
 					if u.Tenant == "flood" {
 						select {
@@ -75,7 +77,9 @@ func BenchmarkFairness(b *testing.B) {
 					}
 					mu.Lock()
 					defer mu.Unlock()
-					waits = append(waits, time.Since(u.ReceivedAt))
+					if waits = append(waits, time.Since(u.ReceivedAt)); len(waits) == 2000 {
+						close(handled)
+					}
 					return nil
 				}), inbox.WorkersConfig{})
 				require.NoError(b, err)
@@ -93,7 +97,7 @@ func BenchmarkFairness(b *testing.B) {
 					put(b, m, message(tenantNames[id%50], id%3000, id))
 				}
 				tick.Stop()
-				time.Sleep(100 * time.Millisecond)
+				<-handled
 				ctx, cancel := context.WithCancel(bg)
 				cancel()
 				_ = w.Stop(ctx)
@@ -149,7 +153,7 @@ func BenchmarkBesidePausedTenants(b *testing.B) {
 				put(b, m, message(fmt.Sprint("off", i), 1, 1))
 			}
 			for w.Stats().Paused < n {
-				time.Sleep(time.Millisecond)
+				runtime.Gosched()
 			}
 			id := int64(0)
 			for b.Loop() {

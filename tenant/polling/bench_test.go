@@ -39,7 +39,7 @@ func idle(b *testing.B, leases polling.Leases, state string) {
 		p.Add(ids...)
 		require.NoError(b, p.Start(b.Context()))
 		for p.Stats().Tenants[state] < n {
-			time.Sleep(time.Millisecond)
+			runtime.Gosched()
 		}
 		b.ReportMetric(float64(used()-memory)/n, "B/tenant")
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/n, "goroutines/tenant")
