@@ -174,7 +174,7 @@ func (b bound) Unwrap() gotgbot.BotClient { return b.BotClient }
 
 func (b bound) RequestWithContext(ctx context.Context, token, method string, params map[string]any, opts *gotgbot.RequestOpts) (json.RawMessage, error) {
 	switch {
-	case ctx == nil || ctx == context.Background() || ctx == context.TODO():
+	case ctx == nil:
 		ctx = b.a.ctx
 	case ctx.Done() == nil && ctx.Value(attemptKey{}) != b.a: // which else was made to outlive it
 		ctx = joined{b.a.ctx, ctx}
