@@ -412,8 +412,8 @@ func (l *loop) begin(lease Lease, asked time.Time) {
 		l.done = append(l.done, j)
 		return
 	}
-	ctx := newDeadline(l.ctx, time.Now().Add(l.cfg.HandlerTimeout))
-	j := &job{lease: lease, asked: asked, until: until, ctx: ctx, cancel: ctx.cancel}
+	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.HandlerTimeout)
+	j := &job{lease: lease, asked: asked, until: until, ctx: ctx, cancel: cancel}
 	l.jobs[lease.Token] = j
 	l.chats[name] = j
 	l.counts.running.Add(1)
