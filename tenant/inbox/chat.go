@@ -37,8 +37,9 @@ func (b *box) empty() bool {
 type chat struct {
 	box     *box
 	name    string
-	queue   []*item // by ascending ID
-	out     *item   // leased
+	queue   []*item  // by ascending ID
+	room    [1]*item // for the queue of one
+	out     *item    // leased
 	ready   elem[*chat]
 	at      time.Time // when the lease expires, or the next try may be
 	timerAt int       // its place among the timers, -1 while in none
@@ -52,6 +53,9 @@ type item struct {
 
 // add puts an item in its place, which mostly is the last.
 func (c *chat) add(i *item) {
+	if len(c.queue) == 0 {
+		c.queue = c.room[:0]
+	}
 	at := len(c.queue)
 	if at > 0 && c.queue[at-1].ID > i.ID {
 		at, _ = slices.BinarySearchFunc(c.queue, i.ID, func(x *item, id int64) int { return cmp.Compare(x.ID, id) })

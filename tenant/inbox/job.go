@@ -15,7 +15,9 @@ import (
 
 // job is an update that is being handled.
 type job struct {
-	lease  Lease
+	// Of which all but the Lease is what the handler's goroutine leaves.
+	Settlement
+
 	asked  time.Time // when the lease was asked for
 	until  time.Time // when the lease expires, as far as is known here
 	ctx    context.Context
@@ -26,12 +28,11 @@ type job struct {
 	ended   bool // the handler has, as far as the loop knows
 	overdue bool // it was told of as running past its deadline
 
-	// What the handler's goroutine leaves.
-	settlement Settlement
-	pause      time.Duration // for which to take nothing more of the tenant
-	suspended  bool          // it is for being suspended
-	resumes    uint64        // how often something was resumed before the tenant was asked for
-	had        bool          // the tenant could be had
+	// What the handler's goroutine leaves besides.
+	result    result
+	pause     time.Duration // for which to take nothing more of the tenant
+	suspended bool          // it is for being suspended
+	resumes   uint64        // how often something was resumed before the tenant was asked for
 }
 
 // give is how long after Stop's context has ended handlers may take to notice.
@@ -51,7 +52,8 @@ const worthless = 24 * time.Hour
 // handlers. A handler that ends its goroutine ends run too, and then the job
 // is handed back here.
 func (w *Workers) run(ctx context.Context, j *job) {
-	r := result{err: errors.New("the handler ended its goroutine")} // runtime.Goexit leaves it so
+	r := &j.result
+	r.err = errNoReturn // runtime.Goexit leaves it so
 	returned := false
 	defer func() {
 		defer func() {
@@ -66,36 +68,39 @@ func (w *Workers) run(ctx context.Context, j *job) {
 		// Canceled, and not timed out, is a lease that was lost.
 		r.stopped = ctx.Err() != nil || errors.Is(j.ctx.Err(), context.Canceled)
 		j.cancel()
-		w.judge(j, r)
+		w.judge(j)
 		w.counts.running.Add(-1)
 	}()
-	if j.lease.Attempt > crashes*w.cfg.MaxAttempts {
+	if j.Lease.Attempt > crashes*w.cfg.MaxAttempts {
 		r.err = Permanent(errors.New("earlier attempts ended without a result"))
 		r.called, returned = true, true
 		return
 	}
 	j.resumes = w.resumes.Load()
-	r.err = w.pool.Do(j.ctx, j.lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
-		r.called, j.had = true, true
-		err := w.handler.HandleUpdate(ctx, t, j.lease.Update)
+	r.err = w.pool.Do(j.ctx, j.Lease.Tenant, func(ctx context.Context, t *tenant.Tenant) error {
+		r.called, r.had = true, true
+		err := w.handler.HandleUpdate(ctx, t, j.Lease.Update)
 		r.ended = ctx.Err() != nil && j.ctx.Err() == nil
 		return err
 	})
 	returned = true
 }
 
+var errNoReturn = errors.New("the handler ended its goroutine")
+
 // result is how an attempt went.
 type result struct {
 	err     error
-	called  bool // the handler was
+	called  bool // the handler was, or there was no need to
+	had     bool // the tenant could be
 	ended   bool // the tenant was taken away meanwhile
 	stopped bool // the attempt was broken off
 }
 
 // judge says what becomes of an update.
-func (w *Workers) judge(j *job, r result) {
-	s := &j.settlement
-	*s = Settlement{Lease: j.lease, Verdict: Done}
+func (w *Workers) judge(j *job) {
+	r, s := &j.result, &j.Settlement
+	s.Verdict = Done
 	if r.err == nil {
 		return
 	}
@@ -104,20 +109,20 @@ func (w *Workers) judge(j *job, r result) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.counts.panics.Add(1)
-			w.log.Error("panic while an error was judged", slog.Any("update", j.lease.Update), slog.String("type", fmt.Sprintf("%T", r.err)))
-			*s = Settlement{Lease: j.lease, Verdict: Retry, After: backoff(j.lease.Attempt), Reason: "an error that panics when it is read"}
-			if j.lease.Attempt >= w.cfg.MaxAttempts {
+			w.log.Error("panic while an error was judged", slog.Any("update", j.Lease.Update), slog.String("type", fmt.Sprintf("%T", r.err)))
+			s.Verdict, s.After, s.Reason = Retry, backoff(j.Lease.Attempt), "an error that panics when it is read"
+			if j.Lease.Attempt >= w.cfg.MaxAttempts {
 				s.Verdict = Bury
 			}
 		}
 	}()
 	if p, ok := errors.AsType[*PanicError](r.err); ok {
 		w.counts.panics.Add(1)
-		w.log.Error("panic in a handler", p.attrs(j.lease.Update)...)
+		w.log.Error("panic in a handler", p.attrs(j.Lease.Update)...)
 	}
 	kind, after := errors.KindOf(r.err), errors.RetryAfter(r.err)
 	attr := func(more ...any) []any {
-		return append([]any{slog.Any("update", j.lease.Update), slog.Int("attempt", j.lease.Attempt), slog.String("error", kind.String())}, more...)
+		return append([]any{slog.Any("update", j.Lease.Update), slog.Int("attempt", j.Lease.Attempt), slog.String("error", kind.String())}, more...)
 	}
 	switch _, final := errors.AsType[permanent](r.err); {
 	case r.stopped:
@@ -133,13 +138,13 @@ func (w *Workers) judge(j *job, r result) {
 		w.bury(s, r.err, attr())
 	case kind == errors.RateLimited || kind == errors.Throttled:
 		s.Verdict, s.After = Return, max(after, time.Second)
-		if time.Since(j.lease.ReceivedAt) > worthless {
+		if time.Since(j.Lease.ReceivedAt) > worthless {
 			w.bury(s, r.err, attr())
 		}
-	case j.lease.Attempt >= w.cfg.MaxAttempts:
+	case j.Lease.Attempt >= w.cfg.MaxAttempts:
 		w.bury(s, r.err, attr())
 	default:
-		s.Verdict, s.After, s.Reason = Retry, max(after, w.cfg.Backoff(j.lease.Attempt)), reason(r.err)
+		s.Verdict, s.After, s.Reason = Retry, max(after, w.cfg.Backoff(j.Lease.Attempt)), reason(r.err)
 		w.log.Warn("update failed", attr(slog.Duration("after", s.After))...)
 	}
 }

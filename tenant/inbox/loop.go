@@ -211,7 +211,7 @@ func (l *loop) watch() {
 		if !j.ended && !j.overdue && j.ctx.Err() == context.DeadlineExceeded {
 			j.overdue = true
 			l.counts.overdue.Add(1)
-			l.log.Warn("handler runs past its deadline", slog.Any("update", j.lease.Update))
+			l.log.Warn("handler runs past its deadline", slog.Any("update", j.Lease.Update))
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (l *loop) settle() bool {
 			l.counts.lost.Add(1)
 			continue
 		}
-		batch = append(batch, j.settlement)
+		batch = append(batch, j.Settlement)
 		kept = append(kept, j)
 	}
 	clear(l.done[len(kept):])
@@ -246,17 +246,17 @@ func (l *loop) settle() bool {
 	now := time.Now()
 	for i, j := range l.done {
 		l.remove(j)
-		l.count(j.settlement.Verdict, held[i])
+		l.count(j.Settlement.Verdict, held[i])
 		if !held[i] {
-			l.log.Warn("lease lost before its update was settled", slog.Any("update", j.lease.Update))
+			l.log.Warn("lease lost before its update was settled", slog.Any("update", j.Lease.Update))
 		}
-		if after := j.settlement.After; after > 0 && held[i] {
+		if after := j.Settlement.After; after > 0 && held[i] {
 			l.try(now.Add(after))
 		}
 		switch {
 		case j.pause > 0:
 			l.pause(j, now)
-		case j.had && len(l.pauses.of) > 0:
+		case j.result.had && len(l.pauses.of) > 0:
 			l.had(j)
 		}
 	}
@@ -301,11 +301,11 @@ func (l *loop) count(v Verdict, held bool) {
 }
 
 func (l *loop) remove(j *job) {
-	delete(l.jobs, j.lease.Token)
-	if name := (chatName{j.lease.Tenant, j.lease.Chat}); l.chats[name] == j {
+	delete(l.jobs, j.Lease.Token)
+	if name := (chatName{j.Lease.Tenant, j.Lease.Chat}); l.chats[name] == j {
 		delete(l.chats, name)
 	}
-	tenant := j.lease.Tenant
+	tenant := j.Lease.Tenant
 	if l.pressed {
 		l.hungry = true // there may be more of a tenant that was passed over
 	}
@@ -332,7 +332,7 @@ func (l *loop) extend(now time.Time) {
 	for _, j := range l.jobs {
 		if !j.lost {
 			jobs = append(jobs, j)
-			leases = append(leases, j.lease)
+			leases = append(leases, j.Lease)
 		}
 	}
 	if len(jobs) == 0 {
@@ -352,7 +352,7 @@ func (l *loop) extend(now time.Time) {
 			// Another worker may be at it already.
 			if !j.lost {
 				j.lost = true
-				l.log.Warn("lease lost while its update was handled", slog.Any("update", j.lease.Update))
+				l.log.Warn("lease lost while its update was handled", slog.Any("update", j.Lease.Update))
 				j.cancel()
 			}
 		}
@@ -394,26 +394,25 @@ func (l *loop) lease() {
 		}
 		l.hungry = len(leases) == want.Limit
 		for i := range leases {
-			l.begin(leases[i], asked)
+			l.begin(&leases[i], asked)
 		}
 	}
 }
 
-func (l *loop) begin(lease Lease, asked time.Time) {
+func (l *loop) begin(lease *Lease, asked time.Time) {
 	until := asked.Add(l.cfg.LeaseTTL)
 	l.held[lease.Tenant]++
 	l.heldPressed[lease.Tenant]++
 	name := chatName{lease.Tenant, lease.Chat}
 	if running := l.chats[name]; running != nil && !running.ended {
 		// The lease of that one has lapsed, and its handler takes no notice.
-		j := &job{lease: lease, asked: asked, until: until, cancel: func() {}, ended: true}
-		j.settlement = Settlement{Lease: lease, Verdict: Return, After: pauseShort}
+		j := &job{Settlement: Settlement{Lease: *lease, Verdict: Return, After: pauseShort}, asked: asked, until: until, cancel: func() {}, ended: true}
 		l.jobs[lease.Token] = j
 		l.done = append(l.done, j)
 		return
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.HandlerTimeout)
-	j := &job{lease: lease, asked: asked, until: until, ctx: ctx, cancel: cancel}
+	j := &job{Settlement: Settlement{Lease: *lease}, asked: asked, until: until, ctx: ctx, cancel: cancel}
 	l.jobs[lease.Token] = j
 	l.chats[name] = j
 	l.counts.running.Add(1)

@@ -46,7 +46,7 @@ func (p *pauses) next() time.Time {
 
 // pause takes no more of a job's tenant for a while.
 func (l *loop) pause(j *job, now time.Time) {
-	tenant, d, grows := j.lease.Tenant, j.pause, j.suspended
+	tenant, d, grows := j.Lease.Tenant, j.pause, j.suspended
 	if grows && j.resumes != l.resumes.Load() { // it may be this one that was resumed since
 		d, grows = pauseShort, false
 	}
@@ -112,7 +112,7 @@ func (l *loop) unpauseAll() {
 // had notes that a job has had its tenant, which ends a pause that began before
 // the job did.
 func (l *loop) had(j *job) {
-	if p := l.pauses.of[j.lease.Tenant]; p != nil && !j.asked.Before(p.since) {
+	if p := l.pauses.of[j.Lease.Tenant]; p != nil && !j.asked.Before(p.since) {
 		l.unpause(p)
 	}
 }

@@ -27,10 +27,11 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, st
 	}
 	var err error
 	if n := r.ContentLength; n >= 0 {
-		raw = make([]byte, n)
-		_, err = io.ReadFull(r.Body, raw)
+		raw = make([]byte, n+1) // the last is for what must not be there
+		_, err = io.ReadFull(r.Body, raw[:n])
 		if err == nil {
-			err = atEnd(r.Body)
+			err = atEnd(r.Body, raw[n:])
+			raw = raw[:n:n]
 		}
 	} else {
 		raw, err = io.ReadAll(io.LimitReader(r.Body, rc.cfg.MaxBody+1))
@@ -38,22 +39,25 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (raw []byte, st
 			return nil, http.StatusRequestEntityTooLarge
 		}
 	}
-	var timeout net.Error
 	switch {
 	case err == nil:
 		return raw, 0
-	case errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
+	case late(err):
 		return nil, http.StatusRequestTimeout
 	default:
 		return nil, http.StatusBadRequest
 	}
 }
 
+func late(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return errors.Is(err, os.ErrDeadlineExceeded) || ok && timeout.Timeout()
+}
+
 // atEnd reads the end of a body, from where on the server watches the
-// connection.
-func atEnd(body io.Reader) error {
-	var more [1]byte
-	switch n, err := body.Read(more[:]); {
+// connection. room is for a byte.
+func atEnd(body io.Reader, room []byte) error {
+	switch n, err := body.Read(room); {
 	case n > 0:
 		return errors.New("body is longer than its length")
 	case err == nil || err == io.EOF:
