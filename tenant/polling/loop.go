@@ -86,6 +86,10 @@ func (l *loop) run(ctx context.Context) ending {
 			cancel()
 			continue
 		}
+		if v.leave { // as by Remove
+			cancel()
+			return ending{confirm: l.bot != nil}
+		}
 		l.conclude(ctx, v)
 		if v.stop {
 			cancel()
@@ -198,6 +202,14 @@ func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
 		return l.failed(err), false
 	case r.Status != tenant.Active:
 		return stopped(errors.Suspended, "the tenant is "+r.Status.String()), false
+	case !l.wants(r):
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		// Who has changed the record since has it read again.
+		if !l.entry.reload {
+			l.entry.wanted = false
+		}
+		return verdict{leave: true}, false
 	case r.Token.IsZero():
 		return stopped(errors.InvalidToken, "the tenant has no token"), false
 	}

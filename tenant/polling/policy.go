@@ -142,6 +142,11 @@ func (l *loop) conflict(ctx context.Context, err error) verdict {
 	case errors.ConflictWebhook:
 		v.wait = webhookPause.after(l.trouble.count)
 		if l.cfg.DeleteWebhook {
+			// It may be there since the tenant is not to be polled any more.
+			l.stale = true
+			if v, ok := l.load(ctx); !ok {
+				return v
+			}
 			return l.deleteWebhook(ctx, v)
 		}
 	default:

@@ -22,9 +22,11 @@ type Supervisor struct {
 	cfg     Config
 	log     *slog.Logger
 
-	kick  chan struct{} // gets one when there is something for the keeper
-	sync  chan struct{} // gets one when the list is to be read before it is time
-	guard chan struct{} // gets one when a lease ends sooner than those that are watched
+	kick   chan struct{} // gets one when there is something for the keeper
+	sync   chan struct{} // gets one when the list may be another before it is read
+	missed chan struct{} // gets one when changes may have been missed
+	read   chan struct{} // gets one when there are records to read
+	guard  chan struct{} // gets one when a lease ends sooner than those that are watched
 
 	// hard ends what is being finished when Stop can't wait for it.
 	hard    context.Context
@@ -51,7 +53,8 @@ type Supervisor struct {
 	watched  time.Time // no lease that is watched ends before
 	stats    Stats
 
-	syncs   int             // how many calls of Sync are under way
+	unread  map[string]bool // tenants that have changed and are not polled here
+	syncs   int             // how many are reading records
 	touched map[string]bool // what was added or removed since the first of them began
 }
 
@@ -84,8 +87,9 @@ func New(s *session.Session, records Records, in Inbox, cfg Config) (*Supervisor
 	}
 	p := &Supervisor{
 		session: s, records: records, inbox: in, cfg: cfg, log: cfg.Logger,
-		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1), done: make(chan struct{}),
-		entries: make(map[string]*entry), allowed: cfg.Starting, share: -1,
+		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1),
+		missed: make(chan struct{}, 1), read: make(chan struct{}, 1), done: make(chan struct{}),
+		entries: make(map[string]*entry), unread: make(map[string]bool), allowed: cfg.Starting, share: -1,
 	}
 	p.hard, p.hardEnd = context.WithCancel(context.Background())
 	return p, nil
@@ -110,6 +114,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	}
 	if s.cfg.Watch != nil {
 		all.Go(func() { s.hear(ctx) })
+		all.Go(func() { s.look(ctx) })
 	}
 	go func() {
 		all.Wait()
@@ -173,8 +178,8 @@ func (s *Supervisor) Add(ids ...string) {
 	s.wake()
 }
 
-// touch notes that a Sync under way knows an older state of a tenant. The lock
-// is held.
+// touch notes that who is reading records knows an older state of a tenant. The
+// lock is held.
 func (s *Supervisor) touch(id string) {
 	if s.syncs == 0 {
 		return
