@@ -32,10 +32,12 @@ type loop struct {
 	entry *entry
 	began time.Time
 
-	bot    *gotgbot.Bot
-	token  session.Token
-	stale  bool // the record is to be read again
-	offset offset
+	bot   *gotgbot.Bot
+	token session.Token
+	// rejects says that Telegram did not accept the token when last called.
+	rejects bool
+	stale   bool // the record is to be read again
+	offset  offset
 	// ask says that allowed_updates is to be said, which Telegram remembers.
 	ask     bool
 	waits   bool      // for updates; false until the first answer
@@ -88,7 +90,7 @@ func (l *loop) run(ctx context.Context) ending {
 		}
 		if v.leave { // as by Remove
 			cancel()
-			return ending{confirm: l.bot != nil}
+			return ending{confirm: l.bot != nil && !l.rejects}
 		}
 		l.conclude(ctx, v)
 		if v.stop {
@@ -149,7 +151,7 @@ func (l *loop) over(ctx context.Context) ending {
 		// Whoever has it now is left alone for as long as it may have it.
 		return ending{next: now.Add(spread(l.cfg.LeaseTTL))}
 	}
-	return ending{next: next, confirm: l.bot != nil}
+	return ending{next: next, confirm: l.bot != nil && !l.rejects}
 }
 
 // round makes one call and puts what it brings.
@@ -167,6 +169,7 @@ func (l *loop) round(ctx context.Context, reload bool) (v verdict) {
 	sent := l.offset.say(time.Now())
 	start := time.Now()
 	updates, err := l.get(ctx, sent, l.waits, l.cfg.Batch)
+	l.rejects = refusesToken(errors.KindOf(err))
 	if ctx.Err() != nil && err != nil {
 		return verdict{}
 	}

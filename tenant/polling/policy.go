@@ -84,9 +84,10 @@ func soonAfter(d time.Duration) time.Duration {
 // judge is the verdict of a call that failed.
 func (l *loop) judge(ctx context.Context, err error) verdict {
 	kind := errors.KindOf(err)
-	switch kind {
-	case errors.Unauthorized, errors.InvalidToken, errors.NotFound:
+	if refusesToken(kind) {
 		return l.rejected(ctx, err)
+	}
+	switch kind {
 	case errors.Conflict:
 		return l.conflict(ctx, err)
 	case errors.RateLimited:
@@ -107,6 +108,11 @@ func (l *loop) judge(ctx context.Context, err error) verdict {
 	v := l.failed(err)
 	v.network = kind.Fault() == errors.FaultPlatform
 	return v
+}
+
+// refusesToken reports whether a getUpdates failed because of its token.
+func refusesToken(kind errors.Kind) bool {
+	return kind == errors.Unauthorized || kind == errors.InvalidToken || kind == errors.NotFound
 }
 
 // rejected is for a token that Telegram does not accept: the bot stops, unless
