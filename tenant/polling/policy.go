@@ -92,7 +92,10 @@ func (l *loop) judge(ctx context.Context, err error) verdict {
 		return l.conflict(ctx, err)
 	case errors.RateLimited:
 		// It is an answer, and no failure that would make later ones wait longer.
-		return because(Delayed, err, soonAfter(max(errors.RetryAfter(err), time.Second)))
+		wait := max(errors.RetryAfter(err), time.Second)
+		v := because(Delayed, err, soonAfter(wait))
+		l.hold(wait, v)
+		return v
 	case errors.Throttled, errors.BreakerOpen:
 		if wait := errors.RetryAfter(err); wait > 0 {
 			return because(Delayed, err, soonAfter(max(wait, time.Second)))

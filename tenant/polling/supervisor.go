@@ -53,6 +53,9 @@ type Supervisor struct {
 	watched  time.Time // no lease that is watched ends before
 	stats    Stats
 
+	holds      map[string]floor // of tenants
+	sweepHolds int              // how many there may be before those that are over go
+
 	unread  map[string]bool // tenants that have changed and are not polled here
 	syncs   int             // how many are reading records
 	touched map[string]bool // what was added or removed since the first of them began
@@ -89,7 +92,7 @@ func New(s *session.Session, records Records, in Inbox, cfg Config) (*Supervisor
 		session: s, records: records, inbox: in, cfg: cfg, log: cfg.Logger,
 		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1),
 		missed: make(chan struct{}, 1), read: make(chan struct{}, 1), done: make(chan struct{}),
-		entries: make(map[string]*entry), unread: make(map[string]bool), allowed: cfg.Starting, share: -1,
+		entries: make(map[string]*entry), unread: make(map[string]bool), holds: make(map[string]floor), allowed: cfg.Starting, share: -1,
 	}
 	p.hard, p.hardEnd = context.WithCancel(context.Background())
 	return p, nil
@@ -275,7 +278,8 @@ func (s *Supervisor) remove(id string) <-chan struct{} {
 
 // Refresh has tenants' records read again, after a change that is to count at
 // once: a new token, a suspension, the end of one. Those that were stopped
-// are started again, and those that wait for another try are tried now.
+// are started again, and those that wait for another try are tried now, but for
+// those that Telegram has told how long to wait.
 func (s *Supervisor) Refresh(ids ...string) {
 	now := time.Now()
 	s.mu.Lock()
