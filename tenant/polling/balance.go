@@ -53,10 +53,12 @@ func slack(share int) int { return 1 + share/20 }
 
 // balance is what the keeper knows of the other processes.
 type balance struct {
-	beatAt time.Time
-	silent bool           // the last heartbeat failed
-	shares map[string]int // by owner; nil while nothing is known
-	rich   map[string]bool
+	beatAt  time.Time
+	heard   time.Time      // when a heartbeat last came through
+	deaf    int            // heartbeats that failed in a row
+	shares  map[string]int // by owner; nil while nothing is known
+	rich    map[string]bool
+	missing map[string]time.Time // who has leases and is not heard, and since when
 
 	giving bool
 	giveAt time.Time
@@ -69,7 +71,7 @@ type balance struct {
 // beat tells of this process and hears of the others, when it is time.
 func (k *keeper) beat() {
 	now := time.Now()
-	if now.Before(k.beatAt) && !(k.silent && k.failures == 0) {
+	if now.Before(k.beatAt) {
 		return
 	}
 	k.mu.Lock()
@@ -87,22 +89,22 @@ func (k *keeper) beat() {
 	if k.cfg.MaxTenants > 0 {
 		want = min(want, k.cfg.MaxTenants)
 	}
-	if now.Before(k.distrust.until) {
-		want = 0
+	if now.Before(k.distrust.until) || k.failures > 0 && now.Sub(k.reached) >= k.cfg.LeaseTTL {
+		want = 0 // it could not poll what others leave to it
 	}
 	k.mu.Unlock()
 	var wants map[string]int
-	err := k.call(func(ctx context.Context) (err error) {
+	err := k.try(&k.deaf, "other processes that poll can't be heard", func(ctx context.Context) (err error) {
 		wants, err = k.cfg.Leases.Heartbeat(ctx, k.cfg.Owner, want, k.cfg.LeaseTTL)
 		return err
 	})
 	now = time.Now()
-	k.beatAt, k.silent = now.Add(k.cfg.LeaseTTL/beatsPerTTL), err != nil
+	k.beatAt = now.Add(k.cfg.LeaseTTL / beatsPerTTL)
 	if err != nil {
-		// Others will take it for dead, and the guard ends its loops.
-		k.beatAt = now.Add(k.cfg.LeaseTTL)
+		k.unheard(now)
 		return
 	}
+	k.heard = now
 	if wants == nil {
 		wants = make(map[string]int)
 	}
@@ -116,6 +118,22 @@ func (k *keeper) beat() {
 	}
 	k.expect(now)
 	k.give(now)
+}
+
+// unheard is what follows from a heartbeat that failed. What was heard before is
+// true for as long as it would be of others that are silent; after that nothing
+// is known of them, and what they poll is told by the leases alone.
+func (k *keeper) unheard(now time.Time) {
+	wait := k.cfg.LeaseTTL / beatsPerTTL << min(k.deaf-1, 4)
+	k.beatAt = now.Add(min(wait, k.cfg.LeaseTTL))
+	if over := k.heard.Add(k.cfg.LeaseTTL); now.Before(over) {
+		k.beatAt = earlier(k.beatAt, over)
+		return
+	}
+	k.shares, k.rich, k.missing, k.giving = nil, nil, nil, false
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.share = -1
 }
 
 // wanted reports whether anybody wants any tenants. All may have lost the
@@ -157,6 +175,8 @@ func (s *Supervisor) late() time.Duration { return 2 * s.cfg.LeaseTTL }
 // expect has those tenants looked at now that others no longer poll, or may be
 // about to give away. The lock is held.
 func (k *keeper) expect(now time.Time) {
+	missing := k.missing
+	k.missing = make(map[string]time.Time)
 	if k.free() <= 0 {
 		k.rich = nil
 		return
@@ -167,8 +187,10 @@ func (k *keeper) expect(now time.Time) {
 			continue
 		}
 		if _, there := k.shares[e.status.Holder]; !there {
-			e.change(Waiting, now)
-			k.queue.put(e, now)
+			if k.ends(e.status.Holder, missing, now) {
+				e.change(Waiting, now)
+				k.queue.put(e, now)
+			}
 			continue
 		}
 		of[e.status.Holder] = append(of[e.status.Holder], e)
@@ -186,6 +208,17 @@ func (k *keeper) expect(now time.Time) {
 	for _, e := range first(look, leaseBatch) {
 		k.queue.put(e, now)
 	}
+}
+
+// ends reports whether the leases of a process that is not heard may be about to
+// end. Those that are extended all the same are looked at as all others are.
+func (k *keeper) ends(holder string, missing map[string]time.Time, now time.Time) bool {
+	since, known := missing[holder]
+	if !known {
+		since = now
+	}
+	k.missing[holder] = since
+	return now.Sub(since) < k.cfg.LeaseTTL
 }
 
 // give ends the loops of tenants that others are to have. The lock is held.

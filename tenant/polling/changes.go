@@ -43,8 +43,8 @@ func (s *Supervisor) hearOnce(ctx context.Context, f func(tenant.Change)) (err e
 	return s.cfg.Watch(ctx, f)
 }
 
-// changed has a record that has changed read by the loop that polls by it. What
-// is not polled here may have to be, which the list decides.
+// changed has a record that has changed read: by the loop that polls by it, or,
+// where nobody polls it here, to see whether somebody should.
 func (s *Supervisor) changed(c tenant.Change) {
 	now := time.Now()
 	s.mu.Lock()
@@ -55,14 +55,86 @@ func (s *Supervisor) changed(c tenant.Change) {
 		for _, e := range s.entries {
 			e.reload = e.reload || e.busy == looping
 		}
-		poke(s.sync)
+		poke(s.missed)
 	case e == nil || !e.wanted:
-		if c.Version != 0 && c.Status == tenant.Active {
-			poke(s.sync)
+		if c.Version == 0 || c.Status != tenant.Active {
+			return
 		}
+		if s.cfg.Wants == nil {
+			poke(s.sync)
+			return
+		}
+		s.unread[c.ID] = true
+		poke(s.read)
 	case e.status.State == Standby, c.Version != 0 && c.Version == e.version:
 	default:
 		s.again(e, now)
 		s.wake()
 	}
+}
+
+// look reads the records of tenants that have changed and are not polled here.
+func (s *Supervisor) look(ctx context.Context) {
+	for failures := 0; ; {
+		select {
+		case <-s.read:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		ids := s.unread
+		s.unread = make(map[string]bool)
+		s.mu.Unlock()
+		var last error
+		for id := range ids {
+			err := s.lookAt(ctx, id)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err == nil, errors.Is(err, errors.NotFound):
+			case errors.Is(err, errors.Internal):
+				// To wait would not mend it. The list may know it.
+				s.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", brief(err)))
+			default:
+				last = err
+				s.mu.Lock()
+				s.unread[id] = true
+				s.mu.Unlock()
+			}
+		}
+		if last == nil {
+			failures = 0
+			continue
+		}
+		if failures++; failures == 1 {
+			s.log.WarnContext(ctx, "tenants that changed can't be read", slog.String("error", brief(last)))
+		}
+		sleep(ctx, networkPause.after(failures))
+		poke(s.read)
+	}
+}
+
+// lookAt reads a record, and has the tenant polled where it should be.
+func (s *Supervisor) lookAt(ctx context.Context, id string) (err error) {
+	defer s.begin()()
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked("Records or Wants", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.PutTimeout)
+	defer cancel()
+	r, err := s.records.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s.wants(r) && s.saw(r) {
+		s.wake()
+	}
+	return nil
+}
+
+// wants reports whether the tenant of a record is to be polled.
+func (s *Supervisor) wants(r tenant.Record) bool {
+	return r.Status == tenant.Active && (s.cfg.Wants == nil || s.cfg.Wants(r))
 }

@@ -50,7 +50,18 @@ type Config struct {
 	// Watch tells of changes of records, so that a token that was replaced, or a
 	// tenant that is new, suspended or gone, is heard of at once and not at the
 	// next SyncEvery. The Watch of a [tenant.Store] fits. Nil waits.
+	//
+	// A change of a tenant that is not polled here has its record read, where
+	// there is a Wants to say whether it is to be. Without, only the list can say,
+	// and it is read again: within SyncEvery/20, and where that brings nobody, as
+	// where most tenants have webhooks, less and less often, down to twice in
+	// SyncEvery.
 	Watch func(ctx context.Context, f func(tenant.Change)) error
+	// Wants selects of the active tenants those that are polled, such as those
+	// that have no webhook, by what their records say; the others are not, also
+	// where Tenants lists them or somebody adds them. It is called often, from
+	// several goroutines, and must return at once. Nil selects all.
+	Wants func(r tenant.Record) bool
 	// MaxTenants bounds how many this process polls. What it leaves the other
 	// processes share. 0 is no bound.
 	MaxTenants int

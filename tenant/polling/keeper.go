@@ -27,13 +27,14 @@ type keeper struct {
 	renewed  time.Time
 	pause    time.Time // nothing is acquired before
 	failures int       // of the leases in a row
+	reached  time.Time // when the leases last answered
 	alone    int       // how many leases to ask for one by one
 	balance
 }
 
 // keep runs until the supervisor was stopped and every lease given back.
 func (s *Supervisor) keep(ctx context.Context) {
-	k := &keeper{Supervisor: s, ctx: ctx, renewAt: time.Now().Add(s.cfg.LeaseTTL / 3)}
+	k := &keeper{Supervisor: s, ctx: ctx, renewAt: time.Now().Add(s.cfg.LeaseTTL / 3), reached: time.Now()}
 	// The guard outlives the loops, so that none outlives its lease.
 	defer s.hardEnd()
 	defer k.loops.Wait()
@@ -114,9 +115,24 @@ func (s *Supervisor) room() int {
 	return n
 }
 
-// call calls the leases, with a bound that leaves time for the next try. It
-// does not end with the supervisor: leases are given back at the end.
-func (k *keeper) call(f func(ctx context.Context) error) (err error) {
+// call calls the leases. Once they can be reached again, the others are to hear
+// of this process, and it of them.
+func (k *keeper) call(f func(ctx context.Context) error) error {
+	failed := k.failures > 0
+	err := k.try(&k.failures, "leases can't be reached", f)
+	if err == nil {
+		k.reached = time.Now()
+		if failed {
+			k.beatAt = k.reached
+		}
+	}
+	return err
+}
+
+// try makes a call with a bound that leaves time for the next try, and counts
+// failures in a row, of which the first is logged. It does not end with the
+// supervisor: leases are given back at the end.
+func (k *keeper) try(failures *int, text string, f func(ctx context.Context) error) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), min(k.cfg.LeaseTTL/5, stopGrace-time.Second))
 	defer cancel()
 	defer func() {
@@ -124,11 +140,11 @@ func (k *keeper) call(f func(ctx context.Context) error) (err error) {
 			err = panicked("Leases", p)
 		}
 		if err == nil {
-			k.failures = 0
+			*failures = 0
 			return
 		}
-		if k.failures++; k.failures == 1 {
-			k.log.WarnContext(ctx, "leases can't be reached", slog.String("error", session.Redact(err.Error())))
+		if *failures++; *failures == 1 {
+			k.log.WarnContext(ctx, text, slog.String("error", session.Redact(err.Error())))
 		}
 	}()
 	return f(ctx)

@@ -27,11 +27,41 @@ func TestMemoryLeases(t *testing.T) {
 // network is leases that a process may lose sight of.
 type network struct {
 	polling.Leases
-	mu     sync.Mutex
-	down   bool
-	hang   bool
-	panics bool
-	calls  int
+	mu      sync.Mutex
+	down    bool
+	hang    bool
+	panics  bool
+	deaf    deaf
+	beating bool // heartbeats come through though nothing else does
+	calls   int
+	beats   int // calls of Heartbeat
+	asked   int // tenants of calls of Acquire
+}
+
+// deaf is what becomes of heartbeats while leases work.
+type deaf int
+
+const (
+	hears deaf = iota
+	fails
+	hangs
+	unheard // others are told, but not this process
+)
+
+func (n *network) deafen(d deaf) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.deaf = d
+}
+
+// since returns how often heartbeats and leases were asked for since it was
+// last called.
+func (n *network) since() (beats, asked int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	beats, asked = n.beats, n.asked
+	n.beats, n.asked = 0, 0
+	return beats, asked
 }
 
 func (n *network) set(down, hang, panics bool) {
@@ -67,6 +97,9 @@ func (n *network) Acquire(ctx context.Context, owner string, tenants []string, t
 	if err := n.pass(ctx); err != nil {
 		return nil, err
 	}
+	n.mu.Lock()
+	n.asked += len(tenants)
+	n.mu.Unlock()
 	return n.Leases.Acquire(ctx, owner, tenants, ttl)
 }
 
@@ -78,10 +111,25 @@ func (n *network) Release(ctx context.Context, owner string, tenants []string) e
 }
 
 func (n *network) Heartbeat(ctx context.Context, owner string, want int, ttl time.Duration) (map[string]int, error) {
-	if err := n.pass(ctx); err != nil {
+	n.mu.Lock()
+	n.beats++
+	deaf, beating := n.deaf, n.beating
+	n.mu.Unlock()
+	if err := n.pass(ctx); err != nil && !beating {
 		return nil, err
 	}
-	return n.Leases.Heartbeat(ctx, owner, want, ttl)
+	switch deaf {
+	case fails:
+		return nil, errors.StoreUnavailable
+	case hangs:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	wants, err := n.Leases.Heartbeat(ctx, owner, want, ttl)
+	if deaf == unheard && ttl > 0 {
+		return nil, errors.StoreUnavailable
+	}
+	return wants, err
 }
 
 // replicas starts two supervisors of the same tenants.

@@ -32,13 +32,16 @@ type loop struct {
 	entry *entry
 	began time.Time
 
-	bot    *gotgbot.Bot
-	token  session.Token
-	stale  bool // the record is to be read again
-	offset offset
+	bot   *gotgbot.Bot
+	token session.Token
+	// rejects says that Telegram did not accept the token when last called.
+	rejects bool
+	stale   bool // the record is to be read again
+	offset  offset
 	// ask says that allowed_updates is to be said, which Telegram remembers.
 	ask     bool
 	waits   bool      // for updates; false until the first answer
+	limit   int       // of updates in an answer
 	fails   time.Time // since when the network fails; zero while it does not
 	quick   int       // empty answers in a row that came at once
 	trouble trouble
@@ -54,7 +57,7 @@ type ending struct {
 
 // poll runs a loop to its end.
 func (s *Supervisor) poll(ctx context.Context, e *entry) {
-	l := &loop{Supervisor: s, entry: e, began: time.Now(), ask: true}
+	l := &loop{Supervisor: s, entry: e, began: time.Now(), ask: true, limit: s.cfg.Batch}
 	end := ending{next: l.began.Add(spread(networkPause.most))}
 	defer func() { // also when an inbox or a hook ends the goroutine
 		s.mu.Lock()
@@ -85,6 +88,10 @@ func (l *loop) run(ctx context.Context) ending {
 		case round.Err() != nil: // poked
 			cancel()
 			continue
+		}
+		if v.leave { // as by Remove
+			cancel()
+			return ending{confirm: l.bot != nil && !l.rejects}
 		}
 		l.conclude(ctx, v)
 		if v.stop {
@@ -145,7 +152,7 @@ func (l *loop) over(ctx context.Context) ending {
 		// Whoever has it now is left alone for as long as it may have it.
 		return ending{next: now.Add(spread(l.cfg.LeaseTTL))}
 	}
-	return ending{next: next, confirm: l.bot != nil}
+	return ending{next: next, confirm: l.bot != nil && !l.rejects}
 }
 
 // round makes one call and puts what it brings.
@@ -160,16 +167,24 @@ func (l *loop) round(ctx context.Context, reload bool) (v verdict) {
 			return v
 		}
 	}
+	if v, held := l.held(); held {
+		return v
+	}
 	sent := l.offset.say(time.Now())
 	start := time.Now()
-	updates, err := l.get(ctx, sent, l.waits, l.cfg.Batch)
+	updates, err := l.get(ctx, sent, l.waits, l.limit)
+	l.rejects = refusesToken(errors.KindOf(err))
 	if ctx.Err() != nil && err != nil {
 		return verdict{}
 	}
 	l.counted(err)
 	if err != nil {
+		if errors.KindOf(err) == errors.BadReply {
+			l.limit = max(1, l.limit/2) // it may be more than the session takes
+		}
 		return l.judge(ctx, err)
 	}
+	l.limit = min(2*l.limit, l.cfg.Batch)
 	l.offset.said(sent)
 	waited := l.waits
 	l.ask, l.waits = false, true
@@ -198,10 +213,23 @@ func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
 		return l.failed(err), false
 	case r.Status != tenant.Active:
 		return stopped(errors.Suspended, "the tenant is "+r.Status.String()), false
+	case !l.wants(r):
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		// Who has changed the record since has it read again.
+		if !l.entry.reload {
+			l.entry.wanted = false
+		}
+		return verdict{leave: true}, false
 	case r.Token.IsZero():
 		return stopped(errors.InvalidToken, "the tenant has no token"), false
 	}
 	l.stale = false
+	if l.bot != nil && l.bot.Id != r.BotID {
+		// Ids are a bot's own. Those of one that was here before would confirm
+		// what nobody has seen.
+		l.offset, l.trouble, l.waits = offset{}, trouble{}, false
+	}
 	if l.bot == nil || !l.token.Equal(r.Token) {
 		l.bot = l.session.Bot(r.ID, r.Token, gotgbot.User{Id: r.BotID, IsBot: true, Username: r.Username})
 		l.token = r.Token
@@ -259,7 +287,7 @@ func (l *loop) empty(waited bool, took time.Duration) verdict {
 // confirm tells Telegram of what is in the inbox, before somebody else polls.
 func (l *loop) confirm() {
 	sent := l.offset.say(time.Now())
-	if sent == 0 {
+	if _, held := l.held(); held || sent == 0 {
 		return
 	}
 	ctx, hangUp := context.WithCancel(l.hard)
@@ -268,6 +296,11 @@ func (l *loop) confirm() {
 	// that is polled, whenever a process ends.
 	timer := time.AfterFunc(confirmTimeout, hangUp)
 	defer timer.Stop()
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.ErrorContext(ctx, "panic in a loop's last call", slog.String("tenant", l.entry.id), slog.String("panic", brief(panicked("a call", p))))
+		}
+	}()
 	// What it returns is not taken, and so not confirmed. When it fails, the
 	// updates come again and the inbox knows them.
 	_, err := l.get(ctx, sent, false, 1)

@@ -84,14 +84,18 @@ func soonAfter(d time.Duration) time.Duration {
 // judge is the verdict of a call that failed.
 func (l *loop) judge(ctx context.Context, err error) verdict {
 	kind := errors.KindOf(err)
-	switch kind {
-	case errors.Unauthorized, errors.InvalidToken, errors.NotFound:
+	if refusesToken(kind) {
 		return l.rejected(ctx, err)
+	}
+	switch kind {
 	case errors.Conflict:
 		return l.conflict(ctx, err)
 	case errors.RateLimited:
 		// It is an answer, and no failure that would make later ones wait longer.
-		return because(Delayed, err, soonAfter(max(errors.RetryAfter(err), time.Second)))
+		wait := max(errors.RetryAfter(err), time.Second)
+		v := because(Delayed, err, soonAfter(wait))
+		l.hold(wait, v)
+		return v
 	case errors.Throttled, errors.BreakerOpen:
 		if wait := errors.RetryAfter(err); wait > 0 {
 			return because(Delayed, err, soonAfter(max(wait, time.Second)))
@@ -107,6 +111,11 @@ func (l *loop) judge(ctx context.Context, err error) verdict {
 	v := l.failed(err)
 	v.network = kind.Fault() == errors.FaultPlatform
 	return v
+}
+
+// refusesToken reports whether a getUpdates failed because of its token.
+func refusesToken(kind errors.Kind) bool {
+	return kind == errors.Unauthorized || kind == errors.InvalidToken || kind == errors.NotFound
 }
 
 // rejected is for a token that Telegram does not accept: the bot stops, unless
@@ -142,6 +151,11 @@ func (l *loop) conflict(ctx context.Context, err error) verdict {
 	case errors.ConflictWebhook:
 		v.wait = webhookPause.after(l.trouble.count)
 		if l.cfg.DeleteWebhook {
+			// It may be there since the tenant is not to be polled any more.
+			l.stale = true
+			if v, ok := l.load(ctx); !ok {
+				return v
+			}
 			return l.deleteWebhook(ctx, v)
 		}
 	default:

@@ -567,3 +567,27 @@ func TestNoStatusShowsAToken(t *testing.T) {
 		assert.NotContains(t, st.Reason, bot.Token()[12:])
 	})
 }
+
+// A process may be told to stop while it is told that a token is not accepted.
+// What was to be confirmed can't be, and a refused token is not to be tried on.
+func TestARefusedTokenIsNotTriedAgainAtTheEnd(t *testing.T) {
+	for status, text := range map[int]string{401: "Unauthorized", 404: "Not Found"} {
+		t.Run(text, func(t *testing.T) {
+			calls := 0
+			onFake(t, func(_ *http.Request, params map[string]any) (int, string) {
+				switch calls++; calls {
+				case 1:
+					return 200, `{"ok":true,"result":[{"update_id":7,"message":{"chat":{"id":1}}}]}`
+				case 2:
+					assert.EqualValues(t, 8, params["offset"])
+					time.Sleep(2 * time.Second)
+				}
+				return status, fmt.Sprintf(`{"ok":false,"error_code":%d,"description":%q}`, status, text)
+			}, polling.Config{}, func(t *testing.T, s *service, p *polling.Supervisor) {
+				time.Sleep(time.Second)
+				stop(t, p)
+				assert.Equal(t, 2, calls)
+			})
+		})
+	}
+}

@@ -22,9 +22,11 @@ type Supervisor struct {
 	cfg     Config
 	log     *slog.Logger
 
-	kick  chan struct{} // gets one when there is something for the keeper
-	sync  chan struct{} // gets one when the list is to be read before it is time
-	guard chan struct{} // gets one when a lease ends sooner than those that are watched
+	kick   chan struct{} // gets one when there is something for the keeper
+	sync   chan struct{} // gets one when the list may be another before it is read
+	missed chan struct{} // gets one when changes may have been missed
+	read   chan struct{} // gets one when there are records to read
+	guard  chan struct{} // gets one when a lease ends sooner than those that are watched
 
 	// hard ends what is being finished when Stop can't wait for it.
 	hard    context.Context
@@ -51,7 +53,11 @@ type Supervisor struct {
 	watched  time.Time // no lease that is watched ends before
 	stats    Stats
 
-	syncs   int             // how many calls of Sync are under way
+	holds      map[string]floor // of tenants
+	sweepHolds int              // how many there may be before those that are over go
+
+	unread  map[string]bool // tenants that have changed and are not polled here
+	syncs   int             // how many are reading records
 	touched map[string]bool // what was added or removed since the first of them began
 }
 
@@ -84,8 +90,9 @@ func New(s *session.Session, records Records, in Inbox, cfg Config) (*Supervisor
 	}
 	p := &Supervisor{
 		session: s, records: records, inbox: in, cfg: cfg, log: cfg.Logger,
-		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1), done: make(chan struct{}),
-		entries: make(map[string]*entry), allowed: cfg.Starting, share: -1,
+		kick: make(chan struct{}, 1), guard: make(chan struct{}, 1), sync: make(chan struct{}, 1),
+		missed: make(chan struct{}, 1), read: make(chan struct{}, 1), done: make(chan struct{}),
+		entries: make(map[string]*entry), unread: make(map[string]bool), holds: make(map[string]floor), allowed: cfg.Starting, share: -1,
 	}
 	p.hard, p.hardEnd = context.WithCancel(context.Background())
 	return p, nil
@@ -110,6 +117,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	}
 	if s.cfg.Watch != nil {
 		all.Go(func() { s.hear(ctx) })
+		all.Go(func() { s.look(ctx) })
 	}
 	go func() {
 		all.Wait()
@@ -173,8 +181,8 @@ func (s *Supervisor) Add(ids ...string) {
 	s.wake()
 }
 
-// touch notes that a Sync under way knows an older state of a tenant. The lock
-// is held.
+// touch notes that who is reading records knows an older state of a tenant. The
+// lock is held.
 func (s *Supervisor) touch(id string) {
 	if s.syncs == 0 {
 		return
@@ -270,7 +278,8 @@ func (s *Supervisor) remove(id string) <-chan struct{} {
 
 // Refresh has tenants' records read again, after a change that is to count at
 // once: a new token, a suspension, the end of one. Those that were stopped
-// are started again, and those that wait for another try are tried now.
+// are started again, and those that wait for another try are tried now, but for
+// those that Telegram has told how long to wait.
 func (s *Supervisor) Refresh(ids ...string) {
 	now := time.Now()
 	s.mu.Lock()

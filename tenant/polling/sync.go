@@ -11,8 +11,8 @@ import (
 	"github.com/tgfleet/tgfleet/tenant"
 )
 
-// Sync makes the tenants that are polled those of records which are active:
-// it adds what is new, removes what is not there any more, and has the records
+// Sync makes the tenants that are polled those of records which are active, and
+// which [Config.Wants] selects: it adds what is new, removes what is not there any more, and has the records
 // read again that were changed. It does not wait for loops to end.
 //
 // A record that can't be read is the sequence's end: then nothing is removed,
@@ -22,16 +22,7 @@ import (
 // meanwhile, by [Supervisor.Add], Remove or HandOver, stay as that has left them
 // until the next Sync.
 func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, error]) (added, removed int, err error) {
-	s.mu.Lock()
-	s.syncs++
-	s.mu.Unlock()
-	defer func() { // also when records panics
-		s.mu.Lock()
-		if s.syncs--; s.syncs == 0 {
-			s.touched = nil
-		}
-		s.mu.Unlock()
-	}()
+	defer s.begin()() // also when records panics
 	seen := make(map[string]struct{})
 	for r, err := range records {
 		if err == nil && ctx.Err() != nil {
@@ -41,7 +32,7 @@ func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, 
 			s.wake()
 			return added, 0, err
 		}
-		if r.Status != tenant.Active {
+		if !s.wants(r) {
 			continue
 		}
 		seen[r.ID] = struct{}{}
@@ -59,6 +50,21 @@ func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, 
 	s.mu.Unlock()
 	s.wake()
 	return added, removed, nil
+}
+
+// begin notes that records are being read, which are not to undo what is added
+// or removed meanwhile. The function it returns says that it is over.
+func (s *Supervisor) begin() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.syncs++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.syncs--; s.syncs == 0 {
+			s.touched = nil
+		}
+	}
 }
 
 // saw makes sure that the tenant of a record is polled, by this record. It
@@ -88,7 +94,11 @@ func (s *Supervisor) saw(r tenant.Record) (added bool) {
 func (s *Supervisor) follow(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.SyncEvery)
 	defer ticker.Stop()
-	for {
+	idle := 0 // lists in a row that changes were a reason for and that brought nobody
+	for heard := false; ; {
+		// What was heard before the list is read is in it.
+		drain(s.sync)
+		drain(s.missed)
 		added, removed, err := s.syncOnce(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -98,16 +108,45 @@ func (s *Supervisor) follow(ctx context.Context) {
 		case added+removed > 0:
 			s.log.InfoContext(ctx, "tenants to poll changed", slog.Int("added", added), slog.Int("removed", removed))
 		}
+		switch {
+		case added > 0:
+			idle = 0
+		case heard && err == nil:
+			idle++
+		}
 		// Many changes are one reason to look.
-		if sleep(ctx, s.cfg.SyncEvery/20); ctx.Err() != nil {
+		pause := s.cfg.SyncEvery / 20
+		if sleep(ctx, pause); ctx.Err() != nil {
 			return
 		}
-		select {
-		case <-ticker.C:
-		case <-s.sync:
-		case <-ctx.Done():
+		var sync <-chan struct{}
+		enough := time.NewTimer(min(pause<<min(idle, 5), s.cfg.SyncEvery) - pause)
+		heard = false
+		for more := true; more; {
+			select {
+			case <-enough.C:
+				sync = s.sync
+				continue
+			case <-sync:
+				heard = true
+			case <-ticker.C:
+			case <-s.missed:
+			case <-ctx.Done():
+			}
+			more = false
+		}
+		enough.Stop()
+		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// drain takes what [poke] left.
+func drain(c chan struct{}) {
+	select {
+	case <-c:
+	default:
 	}
 }
 

@@ -18,33 +18,45 @@ import (
 func (l *loop) take(ctx context.Context, updates []json.RawMessage, sent int64) verdict {
 	now := time.Now()
 	batch := make([]inbox.Update, 0, len(updates))
+	passed := int64(0) // the id of what is passed over after all of the batch
 	for _, raw := range updates {
 		u, err := inbox.Parse(l.entry.id, raw, now)
 		if err != nil {
-			l.unusable(ctx, 0, err)
+			passed = max(idOf(raw), passed)
+			l.unusable(ctx, idOf(raw), err)
 			continue
 		}
-		batch = append(batch, u)
+		batch, passed = append(batch, u), 0
 	}
-	if len(batch) == 0 {
+	if len(batch) == 0 && passed == 0 {
 		// Without an id there is nothing to confirm, so it would come again at
 		// once.
 		return l.failed(fail("getUpdates", l.entry.id, errors.BadReply, errors.New("no update in the list has an id")))
 	}
-	outcomes, err := l.put(ctx, batch)
-	if err == nil && len(outcomes) != len(batch) {
-		err = fail("put updates", l.entry.id, errors.Internal, errors.New("the inbox returned too few or too many outcomes"))
-	}
-	if err != nil {
-		return l.failed(err)
+	var outcomes []inbox.Outcome
+	if len(batch) > 0 {
+		var err error
+		outcomes, err = l.put(ctx, batch)
+		if err == nil && len(outcomes) != len(batch) {
+			err = fail("put updates", l.entry.id, errors.Internal, errors.New("the inbox returned too few or too many outcomes"))
+		}
+		if err != nil {
+			return l.failed(err)
+		}
 	}
 	next, stored, duplicates := int64(0), 0, 0
-	var full error
+	var full, broken error
 	for i, o := range outcomes {
 		id := batch[i].ID
 		if errors.Is(o.Err, inbox.ErrFull) {
 			full, next = o.Err, id
 			l.refused(len(batch) - i)
+			break
+		}
+		if o.Err != nil && errors.KindOf(o.Err) != errors.BadRequest {
+			// An inbox is to say this of the whole batch. To pass it over would lose
+			// what may be put later.
+			broken, next = o.Err, id
 			break
 		}
 		next = id + 1
@@ -57,9 +69,14 @@ func (l *loop) take(ctx context.Context, updates []json.RawMessage, sent int64) 
 			stored++
 		}
 	}
+	if full == nil && broken == nil && passed != 0 {
+		next = passed + 1
+	}
 	l.offset.set(next, now)
 	l.received(now, stored, duplicates)
 	switch {
+	case broken != nil:
+		return l.failed(fmt.Errorf("put updates: %w", broken))
 	case full != nil:
 		return because(Delayed, full, soonAfter(cmp.Or(errors.RetryAfter(full), fullPause)))
 	case sent != 0 && next <= sent:
@@ -68,6 +85,17 @@ func (l *loop) take(ctx context.Context, updates []json.RawMessage, sent int64) 
 		return l.failed(fail("getUpdates", l.entry.id, errors.BadReply, errors.New("updates come that were confirmed")))
 	}
 	return l.well()
+}
+
+// idOf returns the id of what is no update but has one, and 0 where it has none.
+func idOf(raw []byte) int64 {
+	var u struct {
+		ID int64 `json:"update_id"`
+	}
+	if json.Unmarshal(raw, &u) != nil {
+		return 0
+	}
+	return max(u.ID, 0)
 }
 
 // put calls the inbox. It is not broken off by the loop's end: what was taken

@@ -20,6 +20,7 @@ type verdict struct {
 	wait     time.Duration // before the next round
 	network  bool          // Telegram was not reached, or did not serve
 	stop     bool
+	leave    bool // the tenant is not to be polled any more
 }
 
 func stopped(kind errors.Kind, reason string) verdict {
