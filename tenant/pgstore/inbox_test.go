@@ -65,8 +65,8 @@ func TestInboxKeepsTheContract(t *testing.T) {
 			last = openWithInbox(t, url, schema, ring, cfg)
 			return last.Inbox()
 		},
-		Another: func(t *testing.T, _ inbox.Inbox) inbox.Inbox {
-			return openInbox(t, url, schema, ring, inboxtest.Config{})
+		Another: func(t *testing.T, _ inbox.Inbox, cfg inboxtest.Config) inbox.Inbox {
+			return openInbox(t, url, schema, ring, cfg)
 		},
 		Advance: func(t *testing.T, _ inbox.Inbox, d time.Duration) { age(t, url, schema, d) },
 	})
