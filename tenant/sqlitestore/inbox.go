@@ -49,8 +49,9 @@ type Inbox struct {
 	stmts inboxStmts
 
 	// Of the queue's goroutine alone.
-	cursor string // the tenant whose turn it was last
-	tidied time.Time
+	ready   sqlinbox.Ready
+	version int64 // of the database, as others change it
+	tidied  time.Time
 }
 
 var (
@@ -96,6 +97,9 @@ func (in *Inbox) transact(ops []*inboxOp) (err error) {
 			if err != nil && op.undone != nil {
 				op.undone()
 			}
+		}
+		if err != nil {
+			in.ready.Forget() // it may have been told of what was not to be
 		}
 		in.db.makeRoom(ctx, err)
 	}()

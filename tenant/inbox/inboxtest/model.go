@@ -21,7 +21,7 @@ type world struct {
 	known map[inbox.Ref]bool
 
 	deaths int
-	timed  bool // the inbox's time is this process's, which passes as now does
+	unit   time.Duration // in which time passes
 }
 
 type thing struct {
@@ -46,7 +46,7 @@ func (w *world) lend(x *thing, l *inbox.Lease) {
 			y.lease = nil
 		}
 	}
-	x.lease, x.until = l, w.now+ttl
+	x.lease, x.until = l, w.now+60*w.unit
 }
 
 // count counts what waits or is leased, of a tenant or of all. What has
@@ -146,7 +146,12 @@ func model(t *testing.T, h Harness, bubble bool, checks int, cfg Config) {
 		var thrown any
 		h.Bubble(t, func(t *testing.T) {
 			defer func() { thrown = recover() }()
-			m := &machine{r: r, h: h, t: t, ctx: context.Background(), w: &world{cfg: cfg, known: make(map[inbox.Ref]bool), timed: bubble}}
+			unit := time.Minute // beside which what passes meanwhile is nothing
+			if bubble {
+				unit = time.Second
+			}
+			w := &world{cfg: cfg, known: make(map[inbox.Ref]bool), unit: unit}
+			m := &machine{r: r, h: h, t: t, ctx: context.Background(), w: w, unit: unit, bubble: bubble}
 			m.run(cfg)
 		})
 		if thrown != nil {
@@ -172,6 +177,8 @@ type machine struct {
 	w       *world
 	workers []*worker
 
+	unit      time.Duration
+	bubble    bool
 	began     time.Time
 	lastToken int64
 	wasFull   bool // others may think that the inbox is full
@@ -204,7 +211,7 @@ func (m *machine) run(cfg Config) {
 		// A worker is gone with all that it had, which lapses, and another
 		// comes.
 		"crash": m.with(func(x *worker) { x.leases = nil }),
-		"wait":  func(r *rapid.T) { m.pass(time.Duration(rapid.IntRange(1, 70).Draw(r, "s")) * time.Second) },
+		"wait":  func(r *rapid.T) { m.pass(rapid.IntRange(1, 59).Draw(r, "units")) }, // less than an hour, which ids are remembered by
 		"":      m.with(m.depth),
 	})
 	m.drain()
@@ -220,12 +227,11 @@ func (m *machine) with(step func(*worker)) func(*rapid.T) {
 	}
 }
 
-func (m *machine) pass(d time.Duration) {
+func (m *machine) pass(units int) {
+	d := time.Duration(units) * m.unit
 	m.h.Advance(m.t, m.workers[0].in, d)
 	m.w.now += d
-	if m.w.timed { // the inbox's clock is the process's
-		m.wasFull = false
-	}
+	m.wasFull = m.wasFull && !m.bubble
 }
 
 func (m *machine) put(x *worker) {
@@ -234,7 +240,7 @@ func (m *machine) put(x *worker) {
 	for range rapid.IntRange(1, 4).Draw(r, "n") {
 		u := update(someTenants.Draw(r, "tenant"), someChats.Draw(r, "chat"), someIDs.Draw(r, "id"))
 		if rapid.IntRange(0, 5).Draw(r, "expires") == 0 {
-			u.ExpiresAt = u.ReceivedAt.Add(30 * time.Second)
+			u.ExpiresAt = u.ReceivedAt.Add(30 * m.unit)
 		}
 		u.ReceivedAt = m.began.Add(time.Duration(u.ID) * time.Second) // the first of a chat is its oldest
 		batch = append(batch, u)
@@ -269,7 +275,7 @@ func (m *machine) put(x *worker) {
 		w.known[u.Ref()] = true
 		x := &thing{u: u}
 		if !u.ExpiresAt.IsZero() {
-			x.expires = w.now + 30*time.Second
+			x.expires = w.now + 30*m.unit
 		}
 		w.items = append(w.items, x)
 	}
@@ -278,7 +284,7 @@ func (m *machine) put(x *worker) {
 func (m *machine) lease(x *worker) {
 	r, w := m.r, m.w
 	want := inbox.Want{
-		Limit: rapid.IntRange(0, 6).Draw(r, "limit"), TTL: ttl,
+		Limit: rapid.IntRange(0, 6).Draw(r, "limit"), TTL: 60 * m.unit,
 		PerTenant: rapid.IntRange(0, 3).Draw(r, "per tenant"),
 		Held:      map[string]int{"a": rapid.IntRange(0, 3).Draw(r, "held"), "b": rapid.IntRange(0, 1).Draw(r, "held")},
 	}
@@ -362,7 +368,7 @@ func (m *machine) settle(x *worker) {
 			s.Verdict = inbox.Done
 		}
 		buried = buried || s.Verdict == inbox.Bury
-		s.After = time.Duration(rapid.IntRange(0, 40).Draw(m.r, "after")) * time.Second
+		s.After = time.Duration(rapid.IntRange(0, 40).Draw(m.r, "after")) * m.unit
 		all = append(all, s)
 	}
 	held, err := x.in.Settle(m.ctx, all)
@@ -389,13 +395,13 @@ func (m *machine) settle(x *worker) {
 		}
 	}
 	if died {
-		m.pass(time.Second)
+		m.pass(1)
 	}
 }
 
 func (m *machine) extend(x *worker) {
 	leases := m.some(x)
-	d := time.Duration(rapid.IntRange(1, 90).Draw(m.r, "ttl")) * time.Second
+	d := time.Duration(rapid.IntRange(1, 90).Draw(m.r, "ttl")) * m.unit
 	held, err := x.in.Extend(m.ctx, leases, d)
 	require.NoError(m.r, err)
 	require.Len(m.r, held, len(leases))
@@ -515,7 +521,7 @@ func (m *machine) depth(x *worker) {
 // drain handles all that is left, and wants it to be all that should be, each
 // once and in its chat's order. Those who had leases come back late.
 func (m *machine) drain() {
-	m.pass(time.Hour) // no lease is held, no try waits, and what can expire has
+	m.pass(100) // no lease is held, no try waits, and what can expire has
 	r := m.r
 	want := make(map[inbox.Ref]bool)
 	for _, y := range m.w.items {
@@ -526,7 +532,7 @@ func (m *machine) drain() {
 	last := make(map[[2]string]int64)
 	for n := 0; ; n++ {
 		x := m.workers[n%len(m.workers)]
-		leases, err := x.in.Lease(m.ctx, inbox.Want{Limit: 5, TTL: ttl})
+		leases, err := x.in.Lease(m.ctx, inbox.Want{Limit: 5, TTL: 60 * m.unit})
 		require.NoError(r, err)
 		if len(leases) == 0 {
 			break
