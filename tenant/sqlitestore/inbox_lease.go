@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,20 +21,10 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 	if want.Limit <= 0 && ctx.Err() == nil {
 		return nil, nil
 	}
-	rooms := make(map[string]int, len(want.Held))
-	for tenant := range want.Held { // the caller may go before it is read
-		rooms[tenant] = want.Room(tenant)
-	}
-	rest := want.Room("")
+	want.Held = maps.Clone(want.Held) // the caller may go before it is read
 	var leases []inbox.Lease
 	err := in.do(ctx, what, &inboxOp{run: func(t *inboxTx) error {
-		l := lending{inboxTx: t, rest: want.Limit, until: t.now.Add(want.TTL)}
-		l.room = func(tenant string) int {
-			if n, ok := rooms[tenant]; ok {
-				return n
-			}
-			return rest
-		}
+		l := lending{inboxTx: t, want: want, rest: want.Limit, until: t.now.Add(want.TTL)}
 		err := l.lend()
 		leases = l.leases
 		return err
@@ -47,7 +38,7 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 // lending is a Lease under way.
 type lending struct {
 	*inboxTx
-	room   func(tenant string) int
+	want   inbox.Want
 	rest   int    // how many more may be lent
 	at     uint64 // when it began, as the inbox counts it
 	until  time.Time
@@ -130,23 +121,24 @@ func (l *lending) look() error {
 func (l *lending) each() (turns []turn, err error) {
 	passed := make(map[string]bool)
 	for l.rest > 0 {
-		tenants := l.in.ready.Turn(l.rest, func(t string) bool { return l.room(t) > 0 && !passed[t] })
-		if len(tenants) == 0 {
-			break
-		}
+		asked := l.rest
+		tenants := l.in.ready.Turn(asked, func(t string) bool { return !passed[t] && l.want.Room(t) > 0 })
 		for _, t := range tenants {
 			passed[t] = true
-			room := l.room(t)
 			got, err := l.take(t, 1)
 			if err != nil {
 				return nil, err
 			}
-			if got > 0 {
-				l.in.ready.Had(t)
-				if room > 1 {
-					turns = append(turns, turn{t, room - 1})
-				}
+			if got == 0 {
+				continue
 			}
+			l.in.ready.Had(t)
+			if room := l.want.Room(t); room > 1 {
+				turns = append(turns, turn{t, room - 1})
+			}
+		}
+		if len(tenants) < asked {
+			break // that was all
 		}
 	}
 	return turns, nil
