@@ -12,7 +12,7 @@ const (
 // inboxSQL is the statements of the inbox, with the schema's name.
 type inboxSQL struct {
 	now, count, seen, insert, makeReady, mark, forgetSeen, expire string
-	lease, extend                                                 string
+	lease, look, leaseOf, extend                                  string
 	lockLeased, bury, pruneDead, deleteUpdates, deleteChats       string
 	nextUpdates, retry                                            string
 	dead, replay, drop, depthTenant, depthAll                     string
@@ -76,6 +76,12 @@ func newInboxSQL(db *DB) inboxSQL {
 		lease: `SELECT l.tenant, l.chat, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token, x.moment + $3::bigint
 			FROM (SELECT set_config('synchronous_commit', 'off', true), ` + micros + ` AS moment) AS x,
 				{schema}.inbox_lease($1, $2, x.moment, x.moment + $3::bigint, $4, $5, $6) AS l`,
+		// What is due gets its place before the look, which may be left out.
+		look: `SELECT ` + micros + `, ARRAY (SELECT {schema}.inbox_wake(` + micros + `)),
+			CASE WHEN $1 THEN ARRAY (SELECT {schema}.inbox_ready()) END`,
+		leaseOf: `SELECT l.tenant, l.chat, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token, $5::bigint + $6::bigint
+			FROM (SELECT set_config('synchronous_commit', 'off', true)) AS x,
+				{schema}.inbox_lease_of($1, $2, $3, $4, $5::bigint, $5::bigint + $6::bigint) AS l`,
 		extend: `WITH held AS (SELECT c.tenant, c.chat, c.token FROM ` + leased + ` ORDER BY c.tenant, c.chat FOR UPDATE OF c)
 			UPDATE {schema}.inbox_chats AS c SET at = ` + micros + ` + $5::bigint FROM held AS s
 			WHERE c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token RETURNING c.token`,
@@ -110,19 +116,21 @@ func newInboxSQL(db *DB) inboxSQL {
 					SELECT * FROM {schema}.inbox_dead WHERE (tenant, id) > ($1, $2) AND ($3 = '' OR tenant = $3)
 					ORDER BY tenant, id LIMIT $4) AS d) AS d
 			WHERE before < $5 ORDER BY tenant, id`,
-		replay: `WITH risen AS (
-				DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
-				WHERE d.tenant = r.tenant AND d.id = r.id
-				RETURNING d.tenant, d.chat, d.id, d.kind, d.received_at, d.raw),
+		// One whose id another has that waits stays dead.
+		replay: `WITH letters AS (
+				SELECT d.* FROM {schema}.inbox_dead AS d JOIN unnest($1::text[], $2::bigint[]) AS r(tenant, id)
+				ON d.tenant = r.tenant AND d.id = r.id ORDER BY d.tenant, d.id FOR UPDATE OF d),
 			stored AS (
 				INSERT INTO {schema}.inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
-				SELECT tenant, chat, id, kind, received_at, NULL, 0, raw FROM risen ON CONFLICT DO NOTHING),
+				SELECT tenant, chat, id, kind, received_at, NULL, 0, raw FROM letters ON CONFLICT DO NOTHING RETURNING tenant, chat, id),
+			risen AS (
+				DELETE FROM {schema}.inbox_dead AS d USING stored AS s WHERE d.tenant = s.tenant AND d.id = s.id),
 			woken AS (
 				INSERT INTO {schema}.inbox_chats AS c (tenant, chat, at)
 				SELECT tenant, chat, nextval('{schema}.inbox_counter')
-				FROM (SELECT DISTINCT tenant, chat FROM risen ORDER BY tenant, chat) AS n
+				FROM (SELECT DISTINCT tenant, chat FROM stored ORDER BY tenant, chat) AS n
 				ON CONFLICT (tenant, chat) DO UPDATE SET at = c.at)
-			SELECT count(*) FROM risen`,
+			SELECT count(*) FROM stored`,
 		drop: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
 			WHERE d.tenant = r.tenant AND d.id = r.id`,
 		depthTenant: fmt.Sprintf(depth, "tenant = $1"),
@@ -136,7 +144,7 @@ func newInboxSQL(db *DB) inboxSQL {
 		},
 	}
 	for _, text := range []*string{
-		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.extend,
+		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.look, &s.leaseOf, &s.extend,
 		&s.lockLeased, &s.bury, &s.pruneDead, &s.deleteUpdates, &s.deleteChats, &s.nextUpdates, &s.retry,
 		&s.dead, &s.replay, &s.drop, &s.depthTenant, &s.depthAll, &s.forget[0], &s.forget[1], &s.forget[2], &s.forget[3], &s.forget[4],
 	} {

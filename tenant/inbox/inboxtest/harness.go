@@ -69,6 +69,7 @@ func Run(t *testing.T, h Harness) {
 		{"ADeadLetterFreesItsChat", Config{}, bury},
 		{"DeadLettersAreListedInPages", Config{}, deadPages},
 		{"AReplayedLetterIsTriedAnew", Config{}, replay},
+		{"ADeadLetterWhoseIDIsInUseIsNotLost", Config{}, replayInUse},
 		{"ADroppedLetterIsGone", Config{}, dropped},
 		{"TheOldestDeadLetterMakesRoom", Config{MaxDeadPerTenant: 3}, deadBound},
 		{"ATenantsRoomIsItsOwn", Config{MaxPerTenant: 3}, fullTenant},
@@ -77,6 +78,7 @@ func Run(t *testing.T, h Harness) {
 		{"WhatHasExpiredTakesNoRoom", Config{MaxPerTenant: 2}, expiredRoom},
 		{"TenantsTakeTurns", Config{}, turns},
 		{"AWorkersBoundPerTenantIsKept", Config{}, perTenant},
+		{"ThousandsOfWhomNothingIsWantedHoldUpNobody", Config{}, manyHeld},
 		{"DepthAndAgeAreTold", Config{}, depth},
 		{"AForgottenTenantLeavesNothing", Config{}, forget},
 		{"WhoWaitsIsWoken", Config{}, wake},
@@ -89,7 +91,9 @@ func Run(t *testing.T, h Harness) {
 			})
 		})
 	}
-	t.Run("ItBehavesAsTheModel", func(t *testing.T) { model(t, h, bubble, checks, Config{MaxPerTenant: 6, MaxUpdates: 12, MaxDeadPerTenant: 1}) })
+	t.Run("ItBehavesAsTheModel", func(t *testing.T) {
+		model(t, h, bubble, checks, Config{MaxPerTenant: 6, MaxUpdates: 12, MaxDeadPerTenant: 1})
+	})
 }
 
 // given reports whether a flag was set on the command line.
