@@ -21,7 +21,9 @@ type inboxSQL struct {
 
 func newInboxSQL(db *DB) inboxSQL {
 	const (
-		hour   = "floor(extract(epoch FROM clock_timestamp()) / 3600)::bigint"
+		// What an index is searched by is a time that stays the same for as long
+		// as the statement: it would be read whole otherwise.
+		hour   = "floor(extract(epoch FROM statement_timestamp()) / 3600)::bigint"
 		micros = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 		// leased joins what was leased with its chat, while the lease is held.
 		leased = `unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
@@ -35,13 +37,13 @@ func newInboxSQL(db *DB) inboxSQL {
 			(SELECT count(*) FROM {schema}.inbox_dead WHERE %[1]s)`
 	)
 	s := inboxSQL{
-		now: `SELECT ` + hour + `, EXISTS (SELECT FROM {schema}.inbox_updates WHERE expires_at <= clock_timestamp()),
+		now: `SELECT ` + hour + `, EXISTS (SELECT FROM {schema}.inbox_updates WHERE expires_at <= statement_timestamp()),
 			CASE WHEN $1 THEN (SELECT count(*) FROM {schema}.inbox_updates) END`,
 		count: `SELECT t, (SELECT count(*) FROM (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = t COLLATE "C" LIMIT $2) AS x)
 			FROM unnest($1::text[]) AS t`,
 		seen: `SELECT s.tenant, s.block, s.hour, s.bits FROM unnest($1::text[], $2::bigint[]) AS k(tenant, block)
 			JOIN {schema}.inbox_seen AS s ON s.tenant = k.tenant AND s.block = k.block
-			WHERE s.hour >= floor((extract(epoch FROM clock_timestamp()) - $3::bigint) / 3600)::bigint`,
+			WHERE s.hour >= floor((extract(epoch FROM statement_timestamp()) - $3::bigint) / 3600)::bigint`,
 		insert: `INSERT INTO {schema}.inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
 			SELECT tenant, chat, id, kind, received_at, expires_at, 0, raw
 			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[])
@@ -57,16 +59,16 @@ func newInboxSQL(db *DB) inboxSQL {
 			ON CONFLICT (tenant, block, hour) DO UPDATE SET bits = excluded.bits`,
 		forgetSeen: fmt.Sprintf(`DELETE FROM {schema}.inbox_seen WHERE ctid = ANY (ARRAY (
 			SELECT ctid FROM {schema}.inbox_seen
-			WHERE hour < floor((extract(epoch FROM clock_timestamp()) - $1::bigint) / 3600)::bigint LIMIT %d))`, tidyMost),
+			WHERE hour < floor((extract(epoch FROM statement_timestamp()) - $1::bigint) / 3600)::bigint LIMIT %d))`, tidyMost),
 		// Chats that somebody is at are passed over.
 		expire: `WITH c AS (
 				SELECT c.tenant, c.chat, CASE WHEN c.token <> 0 AND c.at > ` + micros + ` THEN c.id END AS leased
 				FROM {schema}.inbox_chats AS c WHERE (c.tenant, c.chat) IN (
-					SELECT u.tenant, u.chat FROM {schema}.inbox_updates AS u WHERE u.expires_at <= clock_timestamp())
+					SELECT u.tenant, u.chat FROM {schema}.inbox_updates AS u WHERE u.expires_at <= statement_timestamp())
 				FOR UPDATE SKIP LOCKED),
 			gone AS (
 				DELETE FROM {schema}.inbox_updates AS u USING c
-				WHERE u.tenant = c.tenant AND u.chat = c.chat AND u.expires_at <= clock_timestamp() AND u.id IS DISTINCT FROM c.leased
+				WHERE u.tenant = c.tenant AND u.chat = c.chat AND u.expires_at <= statement_timestamp() AND u.id IS DISTINCT FROM c.leased
 				RETURNING u.tenant, u.chat, u.id)
 			UPDATE {schema}.inbox_chats AS c SET token = 0 FROM gone
 			WHERE c.tenant = gone.tenant AND c.chat = gone.chat AND c.id = gone.id AND c.token <> 0`,
@@ -94,9 +96,11 @@ func newInboxSQL(db *DB) inboxSQL {
 			ON CONFLICT (tenant, id) DO UPDATE SET chat = excluded.chat, kind = excluded.kind, received_at = excluded.received_at,
 				expires_at = excluded.expires_at, attempt = excluded.attempt, raw = excluded.raw, reason = excluded.reason,
 				died_at = excluded.died_at`,
+		// Those that somebody else is at are left to the next: who replays one waits
+		// for its chat, whose lock may be held here.
 		pruneDead: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[]) AS t(tenant)
 			WHERE d.tenant = t.tenant AND d.id IN (
-				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2)`,
+				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2 FOR UPDATE SKIP LOCKED)`,
 		deleteUpdates: `DELETE FROM {schema}.inbox_updates AS u USING ` + leased + `
 			WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id`,
 		deleteChats: `DELETE FROM {schema}.inbox_chats AS c

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 	"pgregory.net/rapid"
 )
@@ -128,8 +129,8 @@ func (w *world) find(l inbox.Lease) *thing {
 }
 
 // model does at random what can be done to an inbox by several workers, and to
-// the model of one, and wants both to answer the same. Each worker has the inbox
-// as another process sees it, where there is such a thing.
+// the model of one, and wants both to answer the same. Where there is such a
+// thing, half of the runs have each worker see the inbox as another process.
 //
 // A bubble can't hold a rapid.Check, so each check has a bubble. What rapid
 // throws to end one is carried out of it.
@@ -151,7 +152,7 @@ func model(t *testing.T, h Harness, bubble bool, checks int, cfg Config) {
 				unit = time.Second
 			}
 			w := &world{cfg: cfg, known: make(map[inbox.Ref]bool), unit: unit}
-			m := &machine{r: r, h: h, t: t, ctx: context.Background(), w: w, unit: unit, bubble: bubble}
+			m := &machine{r: r, h: h, t: t, ctx: context.Background(), w: w, unit: unit}
 			m.run(cfg)
 		})
 		if thrown != nil {
@@ -178,10 +179,9 @@ type machine struct {
 	workers []*worker
 
 	unit      time.Duration
-	bubble    bool
 	began     time.Time
 	lastToken int64
-	wasFull   bool // others may think that the inbox is full
+	several   bool // the workers are so many processes
 }
 
 var (
@@ -193,9 +193,10 @@ var (
 func (m *machine) run(cfg Config) {
 	first := m.h.New(m.t, cfg)
 	m.began = time.Now()
+	m.several = m.h.Another != nil && rapid.Bool().Draw(m.r, "several processes")
 	for n := range 3 {
 		in := first
-		if n > 0 && m.h.Another != nil {
+		if n > 0 && m.several {
 			in = m.h.Another(m.t, first, cfg)
 		}
 		m.workers = append(m.workers, &worker{in: in})
@@ -231,7 +232,6 @@ func (m *machine) pass(units int) {
 	d := time.Duration(units) * m.unit
 	m.h.Advance(m.t, m.workers[0].in, d)
 	m.w.now += d
-	m.wasFull = m.wasFull && !m.bubble
 }
 
 func (m *machine) put(x *worker) {
@@ -257,12 +257,11 @@ func (m *machine) put(x *worker) {
 		least, most := w.count(u.Tenant)
 		leastAll, mostAll := w.count("")
 		must := refused[u.Tenant] || least >= w.cfg.MaxPerTenant || leastAll >= w.cfg.MaxUpdates
-		m.wasFull = m.wasFull || mostAll >= w.cfg.MaxUpdates
-		may := must || most >= w.cfg.MaxPerTenant || m.wasFull
-		if m.h.Another == nil {
-			may = must || most >= w.cfg.MaxPerTenant || mostAll >= w.cfg.MaxUpdates
-		} else { // what others put is counted now and then
+		may := must || most >= w.cfg.MaxPerTenant || mostAll >= w.cfg.MaxUpdates
+		if m.several { // what others put, and took out, is counted now and then
 			must = refused[u.Tenant]
+			e, _ := errors.AsType[*errors.Error](outcomes[i].Err)
+			may = may || e != nil && e.Scope == errors.ScopeAll
 		}
 		if outcomes[i].Err != nil {
 			require.ErrorIs(r, outcomes[i].Err, inbox.ErrFull)

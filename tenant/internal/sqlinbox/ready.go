@@ -11,7 +11,7 @@ import (
 // with so much rest for each.
 const (
 	lookFew   = 256
-	lookRest  = 50 * time.Microsecond
+	lookRest  = 100 * time.Microsecond
 	lookEvery = time.Second // at the latest, whether or not anything seems to have changed
 )
 

@@ -31,7 +31,9 @@ CREATE FUNCTION {schema}.inbox_ready() RETURNS SETOF text LANGUAGE sql STABLE AS
 	SELECT tenant::text FROM walk WHERE tenant IS NOT NULL
 $$;
 
--- As before, but for where it finds what is ready.
+-- As before, but for where it finds what is ready, and that it drops what has
+-- expired before a chat's first that has not, which is found by the chat: others'
+-- that have expired may be many.
 CREATE OR REPLACE FUNCTION {schema}.inbox_take(of text, n integer, moment bigint, until bigint, expired boolean)
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
@@ -50,7 +52,10 @@ BEGIN
 			WHERE q.tenant = of COLLATE "C" AND q.at < 1000000000000 ORDER BY q.at LIMIT n FOR UPDATE SKIP LOCKED) AS c;
 		EXIT WHEN chats IS NULL;
 		IF expired THEN
-			DELETE FROM {schema}.inbox_updates AS u WHERE u.tenant = of COLLATE "C" AND u.chat = ANY (chats) AND u.expires_at <= now;
+			DELETE FROM {schema}.inbox_updates AS u USING unnest(chats) AS c(chat) CROSS JOIN LATERAL (SELECT coalesce(
+				(SELECT k.id FROM {schema}.inbox_updates AS k WHERE k.tenant = of COLLATE "C" AND k.chat = c.chat COLLATE "C"
+					AND (k.expires_at <= now) IS NOT TRUE ORDER BY k.id LIMIT 1), 9223372036854775807) AS id) AS kept
+			WHERE u.tenant = of COLLATE "C" AND u.chat = c.chat COLLATE "C" AND u.id < kept.id;
 		END IF;
 		IF tried THEN -- and may have been overtaken since, by one before it
 			UPDATE {schema}.inbox_updates AS u SET attempt = t.attempt FROM unnest(chats, ids, attempts) AS t(chat, id, attempt)
