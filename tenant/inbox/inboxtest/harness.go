@@ -84,6 +84,7 @@ func Run(t *testing.T, h Harness) {
 		{"WhoWaitsIsWoken", Config{}, wake},
 		{"AnotherProcessSeesTheSame", Config{}, another},
 		{"CompetingWorkersKeepTheOrder", Config{}, compete},
+		{"WorkersThatHangAndComeBackHarmNobody", Config{}, hang},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h.Bubble(t, func(t *testing.T) {
