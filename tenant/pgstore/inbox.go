@@ -41,6 +41,10 @@ type InboxConfig struct {
 // when the method returns. Puts of a process that are made at the same time
 // share a transaction. The server's clock is the one that counts.
 //
+// A worker that wants nothing of more than 64 tenants, since they are suspended,
+// finds what other processes have put up to a second later where thousands of
+// tenants have something that waits, and what its own has put at once.
+//
 // Workers of the process that puts an update are woken at once, and those of
 // the others by NOTIFY, some milliseconds later. For that the first Wake takes
 // a connection out of the pool and keeps it until [DB.Close].

@@ -39,7 +39,8 @@ type InboxConfig struct {
 //
 // Several processes of one machine may work on one inbox, but only those of
 // the process that puts an update are woken at once; the others find it when
-// they look the next time.
+// they look the next time, or a second later where thousands of tenants have
+// something that waits.
 type Inbox struct {
 	db    *DB
 	cfg   sqlinbox.Config
