@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,9 @@ type bell struct {
 	db     *DB
 	waker  sqlinbox.Waker
 	sender string // tells ours from others'
+	others func() // is called before others wake the workers
+
+	deaf atomic.Bool // it does not hear of others
 
 	mu        sync.Mutex // guards what follows
 	listening bool
@@ -38,10 +42,11 @@ const (
 	bellRestMax = 10 * time.Second
 )
 
-func newBell(db *DB) *bell {
+func newBell(db *DB, others func()) *bell {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id)
-	b := &bell{db: db, sender: hex.EncodeToString(id)}
+	b := &bell{db: db, sender: hex.EncodeToString(id), others: others}
+	b.deaf.Store(true)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
@@ -113,13 +118,17 @@ func (b *bell) listenOnce() {
 	if _, err := conn.Exec(b.ctx, "LISTEN "+pgx.Identifier{b.db.inboxChannel()}.Sanitize()); err != nil {
 		return
 	}
-	b.waker.Broadcast() // what came while nobody listened
+	b.deaf.Store(false)
+	defer b.deaf.Store(true)
+	b.others() // what came while nobody listened
+	b.waker.Broadcast()
 	for {
 		payload, ok, err := b.db.notification(b.ctx, conn)
 		if err != nil {
 			return
 		}
 		if ok && payload != b.sender {
+			b.others()
 			b.waker.Broadcast()
 		}
 	}

@@ -108,3 +108,10 @@ func BenchmarkInboxBacklog(b *testing.B) {
 
 // TestDeliverer is the other process of BenchmarkReceive.
 func TestDeliverer(t *testing.T) { hookbench.Deliverer(t) }
+
+func BenchmarkHeld(b *testing.B) {
+	url := address(b)
+	inboxtest.BenchmarkHeld(b, func(b *testing.B) inbox.Inbox {
+		return openInbox(b, url, newSchema(b, url), keys(b), inboxtest.Config{})
+	})
+}

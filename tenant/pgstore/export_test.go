@@ -10,3 +10,9 @@ func (db *DB) Statements() []string {
 	h, u := db.health, db.usage
 	return []string{h.lock, h.update, h.load, h.remove, u.lock, u.update, u.span, u.hours, u.drop, u.prune, u.lockAll}
 }
+
+// InboxStatements returns those of the inbox that every Put and Lease take.
+func (db *DB) InboxStatements() (now, seen, forgetSeen, lease, look, leaseOf string) {
+	s := db.inbox.sql
+	return s.now, s.seen, s.forgetSeen, s.lease, s.look, s.leaseOf
+}

@@ -41,6 +41,10 @@ type InboxConfig struct {
 // when the method returns. Puts of a process that are made at the same time
 // share a transaction. The server's clock is the one that counts.
 //
+// A worker that wants nothing of more than 64 tenants, since they are suspended,
+// finds what other processes have put up to a second later where thousands of
+// tenants have something that waits, and what its own has put at once.
+//
 // Workers of the process that puts an update are woken at once, and those of
 // the others by NOTIFY, some milliseconds later. For that the first Wake takes
 // a connection out of the pool and keeps it until [DB.Close].
@@ -54,6 +58,7 @@ type Inbox struct {
 
 	tidied time.Time // of the queue's goroutine alone
 	turns  turns
+	ready  *sqlinbox.Ready
 }
 
 var (
@@ -70,7 +75,8 @@ const (
 
 func newInbox(db *DB) *Inbox {
 	cfg, _ := sqlinbox.Config(db.cfg.Inbox).WithDefaults() // New has looked at it
-	in := &Inbox{db: db, cfg: cfg, room: sqlinbox.NewRoom(cfg), sql: newInboxSQL(db), bell: newBell(db)}
+	in := &Inbox{db: db, cfg: cfg, room: sqlinbox.NewRoom(cfg), sql: newInboxSQL(db), ready: &sqlinbox.Ready{}}
+	in.bell = newBell(db, in.ready.Changed)
 	in.queue = sqlinbox.NewQueue(putBatch, in.putAll, func(err error) bool {
 		return errors.Is(failure(context.Background(), "", "", err), errors.Internal)
 	})
@@ -123,6 +129,7 @@ func (in *Inbox) putAll(plans []*sqlinbox.Plan) error {
 		}
 	}
 	if len(whole.Stored) > 0 {
+		in.ready.Add(whole.Tenants...)
 		in.bell.ring()
 	}
 	return in.tidy(ctx)
@@ -182,11 +189,6 @@ func (in *Inbox) tryPut(ctx context.Context, conn *pgxpool.Conn, p *sqlinbox.Pla
 // load begins the transaction and reads what the plan has to know.
 func (in *Inbox) load(ctx context.Context, conn *pgxpool.Conn, p *sqlinbox.Plan) (hour int64, canExpire bool, err error) {
 	begin := time.Now()
-	locks := make([]int64, 0, len(p.Tenants))
-	for _, t := range p.Tenants {
-		locks = append(locks, in.lockOf(t))
-	}
-	slices.Sort(locks)
 	tenants, blocks := make([]string, len(p.Blocks)), make([]int64, len(p.Blocks))
 	for i, b := range p.Blocks {
 		tenants[i], blocks[i] = b.Tenant, b.N
@@ -195,7 +197,7 @@ func (in *Inbox) load(ctx context.Context, conn *pgxpool.Conn, p *sqlinbox.Plan)
 
 	b := &pgx.Batch{}
 	in.db.begin(b)
-	b.Queue(lockTenants, slices.Compact(locks))
+	in.lock(b, p.Tenants)
 	b.Queue(in.sql.now, all).QueryRow(func(row pgx.Row) error {
 		var total *int
 		if err := row.Scan(&hour, &canExpire, &total); err != nil {
@@ -228,6 +230,16 @@ func (in *Inbox) load(ctx context.Context, conn *pgxpool.Conn, p *sqlinbox.Plan)
 		return err
 	})
 	return hour, canExpire, conn.SendBatch(ctx, b).Close()
+}
+
+// lock takes the locks of tenants, in their order.
+func (in *Inbox) lock(b *pgx.Batch, tenants []string) {
+	locks := make([]int64, 0, len(tenants))
+	for _, t := range tenants {
+		locks = append(locks, in.lockOf(t))
+	}
+	slices.Sort(locks)
+	b.Queue(lockTenants, slices.Compact(locks))
 }
 
 // lockOf names the advisory lock of a tenant, which who puts its updates holds:

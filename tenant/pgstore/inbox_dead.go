@@ -1,7 +1,9 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,12 +46,13 @@ func (in *Inbox) Dead(ctx context.Context, filter inbox.DeadFilter) (page []inbo
 	return page, nil
 }
 
-// columnsOf returns references as columns, each once.
+// columnsOf returns references as columns, each once, in the order in which
+// their rows are locked.
 func columnsOf(refs []inbox.Ref) (tenants []string, ids []int64) {
-	known := make(map[inbox.Ref]bool, len(refs))
-	for _, r := range refs {
-		if !known[r] && sqlstore.Storable(r.Tenant) {
-			known[r] = true
+	refs = slices.Clone(refs)
+	slices.SortFunc(refs, func(a, b inbox.Ref) int { return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.ID, b.ID)) })
+	for _, r := range slices.Compact(refs) {
+		if sqlstore.Storable(r.Tenant) {
 			tenants, ids = append(tenants, r.Tenant), append(ids, r.ID)
 		}
 	}
@@ -63,12 +66,18 @@ func (in *Inbox) Replay(ctx context.Context, refs []inbox.Ref) (n int, err error
 		return 0, nil
 	}
 	err = in.db.change(ctx, func(conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, in.sql.replay, tenants, ids).Scan(&n)
+		b := &pgx.Batch{}
+		in.db.begin(b)
+		in.lock(b, slices.Compact(slices.Clone(tenants))) // as who puts does
+		b.Queue(in.sql.replay, tenants, ids).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+		b.Queue("COMMIT")
+		return conn.SendBatch(ctx, b).Close()
 	})
 	if err != nil {
 		return 0, failure(ctx, "replay dead letters", "", err)
 	}
 	in.room.Forget(tenants...)
+	in.ready.Add(tenants...)
 	in.bell.ring()
 	return n, nil
 }
@@ -120,7 +129,7 @@ func (in *Inbox) Forget(ctx context.Context, tenant string) error {
 	err := in.db.change(ctx, func(conn *pgxpool.Conn) error {
 		b := &pgx.Batch{}
 		in.db.begin(b)
-		b.Queue(lockTenants, []int64{in.lockOf(tenant)})
+		in.lock(b, []string{tenant})
 		for _, sql := range in.sql.forget {
 			b.Queue(sql, tenant)
 		}

@@ -41,32 +41,162 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 	if want.Limit <= 0 && ctx.Err() == nil {
 		return nil, nil
 	}
-	tenants, counts := make([]string, 0, len(want.Held)), make([]int32, 0, len(want.Held))
-	for t, n := range want.Held {
-		if sqlstore.Storable(t) {
-			tenants, counts = append(tenants, t), append(counts, int32(min(n, 1<<30)))
-		}
+	want.Limit, want.PerTenant = min(want.Limit, 1<<20), min(want.PerTenant, 1<<20)
+	lease := in.leaseAny
+	if want.PerTenant > 0 && heldMany(want) {
+		lease = in.leaseOf
 	}
 	var leases []inbox.Lease
-	err := in.db.change(ctx, func(conn *pgxpool.Conn) error {
-		leases = nil
-		b := &pgx.Batch{}
-		in.db.begin(b)
-		b.Queue(in.sql.lease, in.turns.get(), min(want.Limit, 1<<20), want.TTL.Microseconds(),
-			min(want.PerTenant, 1<<20), tenants, counts).Query(func(rows pgx.Rows) (err error) {
-			leases, err = pgx.CollectRows(rows, scanLease)
-			return err
-		})
-		b.Queue("COMMIT")
-		return conn.SendBatch(ctx, b).Close()
+	err := in.db.change(ctx, func(conn *pgxpool.Conn) (err error) {
+		leases, err = lease(ctx, conn, want)
+		return err
 	})
 	if err != nil {
 		return nil, failure(ctx, what, "", err)
 	}
+	return leases, nil
+}
+
+// How many tenants of which nothing is wanted a lease may pass by, and of how
+// many it may tell the server what there is of them.
+const (
+	passMost = 64
+	tellMost = 512
+)
+
+// heldMany reports that a worker has so much of so many tenants that the server
+// is better asked for the others by name.
+func heldMany(want inbox.Want) bool {
+	if len(want.Held) <= passMost {
+		return false
+	}
+	pass := 0
+	for _, n := range want.Held {
+		if n >= want.PerTenant {
+			pass++
+		}
+	}
+	return pass > passMost || len(want.Held) > tellMost
+}
+
+// leaseAny leases of whoever has something ready, on one way to the server and
+// back.
+func (in *Inbox) leaseAny(ctx context.Context, conn *pgxpool.Conn, want inbox.Want) (leases []inbox.Lease, err error) {
+	var tenants []string
+	var counts []int32
+	if want.PerTenant > 0 {
+		for t, n := range want.Held {
+			if sqlstore.Storable(t) {
+				tenants, counts = append(tenants, t), append(counts, int32(min(n, 1<<30)))
+			}
+		}
+	}
+	b := &pgx.Batch{}
+	in.db.begin(b)
+	b.Queue(in.sql.lease, in.turns.get(), want.Limit, want.TTL.Microseconds(),
+		want.PerTenant, tenants, counts).Query(collectLeases(&leases))
+	b.Queue("COMMIT")
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		return nil, err
+	}
 	if len(leases) > 0 {
 		in.turns.set(leases[len(leases)-1].Tenant)
 	}
+	in.ready.Changed() // it may have left what was due
 	return leases, nil
+}
+
+// leaseOf leases of the tenants that may have something ready, as far as is
+// known here, and something is wanted of: however many there are of which nothing
+// is, the server neither hears of them nor passes by their updates.
+func (in *Inbox) leaseOf(ctx context.Context, conn *pgxpool.Conn, want inbox.Want) (leases []inbox.Lease, err error) {
+	if in.bell.deaf.Load() {
+		in.ready.Changed() // for all that is known
+	}
+	now := time.Now()
+	at, look := in.ready.Begin(now)
+	found := false
+	defer func() {
+		if look && !found {
+			in.ready.Forget()
+		}
+	}()
+	var moment int64
+	var due, ready []string
+	b := &pgx.Batch{}
+	in.db.begin(b)
+	b.Queue(in.sql.look, look).QueryRow(func(row pgx.Row) error { return row.Scan(&moment, &due, &ready) })
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		return nil, err
+	}
+	if found = true; look {
+		in.ready.Looked(at, ready, now)
+	}
+	in.ready.Add(due...)
+
+	got := make(map[string]int) // of those who were asked
+	for more := true; more && len(leases) < want.Limit; {
+		rest := want.Limit - len(leases)
+		n := rest + min(rest, passMost) // some may have nothing after all
+		names := in.ready.Turn(n, func(t string) bool {
+			_, asked := got[t]
+			return !asked && want.Room(t) > 0
+		})
+		more = len(names) == n
+		first := len(names)
+		rooms := make([]int32, first)
+		for i, t := range names {
+			if rooms[i] = 1; !more { // nobody has a second one before all have one
+				rooms[i] = int32(want.Room(t))
+			}
+		}
+		if !more {
+			for t, n := range got {
+				if room := want.Room(t) - n; n > 0 && room > 0 {
+					names, rooms = append(names, t), append(rooms, int32(room))
+				}
+			}
+		}
+		for _, t := range names[:first] {
+			got[t] = 0
+		}
+		if len(names) == 0 {
+			break
+		}
+		var lent []inbox.Lease
+		b := &pgx.Batch{}
+		b.Queue(in.sql.leaseOf, names, rooms, first, rest, moment, want.TTL.Microseconds()).Query(collectLeases(&lent))
+		if !more {
+			b.Queue("COMMIT")
+		}
+		if err := conn.SendBatch(ctx, b).Close(); err != nil {
+			return nil, err
+		}
+		for i := range lent {
+			got[lent[i].Tenant]++
+		}
+		leases = append(leases, lent...)
+	}
+	if conn.Conn().PgConn().TxStatus() != 'I' {
+		if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
+			return nil, err
+		}
+	}
+	for t, n := range got {
+		if n < want.Room(t) && len(leases) < want.Limit { // it has lent all that there is
+			in.ready.None(at, t)
+		} else if n > 0 {
+			in.ready.Had(t)
+		}
+	}
+	return leases, nil
+}
+
+func collectLeases(leases *[]inbox.Lease) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*leases, err = pgx.CollectRows(rows, scanLease)
+		return err
+	}
 }
 
 func scanLease(row pgx.CollectableRow) (l inbox.Lease, err error) {
@@ -177,6 +307,7 @@ func (in *Inbox) Settle(ctx context.Context, settlements []inbox.Settlement) ([]
 			}
 		}
 	}
+	in.ready.Add(s.all.tenants...)
 	in.bell.ring() // there may be more in these chats
 	return held, nil
 }

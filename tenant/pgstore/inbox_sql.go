@@ -12,7 +12,7 @@ const (
 // inboxSQL is the statements of the inbox, with the schema's name.
 type inboxSQL struct {
 	now, count, seen, insert, makeReady, mark, forgetSeen, expire string
-	lease, extend                                                 string
+	lease, look, leaseOf, extend                                  string
 	lockLeased, bury, pruneDead, deleteUpdates, deleteChats       string
 	nextUpdates, retry                                            string
 	dead, replay, drop, depthTenant, depthAll                     string
@@ -21,7 +21,9 @@ type inboxSQL struct {
 
 func newInboxSQL(db *DB) inboxSQL {
 	const (
-		hour   = "floor(extract(epoch FROM clock_timestamp()) / 3600)::bigint"
+		// What an index is searched by is a time that stays the same for as long
+		// as the statement: it would be read whole otherwise.
+		hour   = "floor(extract(epoch FROM statement_timestamp()) / 3600)::bigint"
 		micros = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 		// leased joins what was leased with its chat, while the lease is held.
 		leased = `unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
@@ -35,13 +37,13 @@ func newInboxSQL(db *DB) inboxSQL {
 			(SELECT count(*) FROM {schema}.inbox_dead WHERE %[1]s)`
 	)
 	s := inboxSQL{
-		now: `SELECT ` + hour + `, EXISTS (SELECT FROM {schema}.inbox_updates WHERE expires_at <= clock_timestamp()),
+		now: `SELECT ` + hour + `, EXISTS (SELECT FROM {schema}.inbox_updates WHERE expires_at <= statement_timestamp()),
 			CASE WHEN $1 THEN (SELECT count(*) FROM {schema}.inbox_updates) END`,
 		count: `SELECT t, (SELECT count(*) FROM (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = t COLLATE "C" LIMIT $2) AS x)
 			FROM unnest($1::text[]) AS t`,
 		seen: `SELECT s.tenant, s.block, s.hour, s.bits FROM unnest($1::text[], $2::bigint[]) AS k(tenant, block)
 			JOIN {schema}.inbox_seen AS s ON s.tenant = k.tenant AND s.block = k.block
-			WHERE s.hour >= floor((extract(epoch FROM clock_timestamp()) - $3::bigint) / 3600)::bigint`,
+			WHERE s.hour >= floor((extract(epoch FROM statement_timestamp()) - $3::bigint) / 3600)::bigint`,
 		insert: `INSERT INTO {schema}.inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
 			SELECT tenant, chat, id, kind, received_at, expires_at, 0, raw
 			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[])
@@ -57,16 +59,16 @@ func newInboxSQL(db *DB) inboxSQL {
 			ON CONFLICT (tenant, block, hour) DO UPDATE SET bits = excluded.bits`,
 		forgetSeen: fmt.Sprintf(`DELETE FROM {schema}.inbox_seen WHERE ctid = ANY (ARRAY (
 			SELECT ctid FROM {schema}.inbox_seen
-			WHERE hour < floor((extract(epoch FROM clock_timestamp()) - $1::bigint) / 3600)::bigint LIMIT %d))`, tidyMost),
+			WHERE hour < floor((extract(epoch FROM statement_timestamp()) - $1::bigint) / 3600)::bigint LIMIT %d))`, tidyMost),
 		// Chats that somebody is at are passed over.
 		expire: `WITH c AS (
 				SELECT c.tenant, c.chat, CASE WHEN c.token <> 0 AND c.at > ` + micros + ` THEN c.id END AS leased
 				FROM {schema}.inbox_chats AS c WHERE (c.tenant, c.chat) IN (
-					SELECT u.tenant, u.chat FROM {schema}.inbox_updates AS u WHERE u.expires_at <= clock_timestamp())
+					SELECT u.tenant, u.chat FROM {schema}.inbox_updates AS u WHERE u.expires_at <= statement_timestamp())
 				FOR UPDATE SKIP LOCKED),
 			gone AS (
 				DELETE FROM {schema}.inbox_updates AS u USING c
-				WHERE u.tenant = c.tenant AND u.chat = c.chat AND u.expires_at <= clock_timestamp() AND u.id IS DISTINCT FROM c.leased
+				WHERE u.tenant = c.tenant AND u.chat = c.chat AND u.expires_at <= statement_timestamp() AND u.id IS DISTINCT FROM c.leased
 				RETURNING u.tenant, u.chat, u.id)
 			UPDATE {schema}.inbox_chats AS c SET token = 0 FROM gone
 			WHERE c.tenant = gone.tenant AND c.chat = gone.chat AND c.id = gone.id AND c.token <> 0`,
@@ -76,6 +78,12 @@ func newInboxSQL(db *DB) inboxSQL {
 		lease: `SELECT l.tenant, l.chat, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token, x.moment + $3::bigint
 			FROM (SELECT set_config('synchronous_commit', 'off', true), ` + micros + ` AS moment) AS x,
 				{schema}.inbox_lease($1, $2, x.moment, x.moment + $3::bigint, $4, $5, $6) AS l`,
+		// What is due gets its place before the look, which may be left out.
+		look: `SELECT ` + micros + `, ARRAY (SELECT {schema}.inbox_wake(` + micros + `)),
+			CASE WHEN $1 THEN ARRAY (SELECT {schema}.inbox_ready()) END`,
+		leaseOf: `SELECT l.tenant, l.chat, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token, $5::bigint + $6::bigint
+			FROM (SELECT set_config('synchronous_commit', 'off', true)) AS x,
+				{schema}.inbox_lease_of($1, $2, $3, $4, $5::bigint, $5::bigint + $6::bigint) AS l`,
 		extend: `WITH held AS (SELECT c.tenant, c.chat, c.token FROM ` + leased + ` ORDER BY c.tenant, c.chat FOR UPDATE OF c)
 			UPDATE {schema}.inbox_chats AS c SET at = ` + micros + ` + $5::bigint FROM held AS s
 			WHERE c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token RETURNING c.token`,
@@ -88,9 +96,11 @@ func newInboxSQL(db *DB) inboxSQL {
 			ON CONFLICT (tenant, id) DO UPDATE SET chat = excluded.chat, kind = excluded.kind, received_at = excluded.received_at,
 				expires_at = excluded.expires_at, attempt = excluded.attempt, raw = excluded.raw, reason = excluded.reason,
 				died_at = excluded.died_at`,
+		// Those that somebody else is at are left to the next: who replays one waits
+		// for its chat, whose lock may be held here.
 		pruneDead: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[]) AS t(tenant)
 			WHERE d.tenant = t.tenant AND d.id IN (
-				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2)`,
+				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2 FOR UPDATE SKIP LOCKED)`,
 		deleteUpdates: `DELETE FROM {schema}.inbox_updates AS u USING ` + leased + `
 			WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id`,
 		deleteChats: `DELETE FROM {schema}.inbox_chats AS c
@@ -110,19 +120,21 @@ func newInboxSQL(db *DB) inboxSQL {
 					SELECT * FROM {schema}.inbox_dead WHERE (tenant, id) > ($1, $2) AND ($3 = '' OR tenant = $3)
 					ORDER BY tenant, id LIMIT $4) AS d) AS d
 			WHERE before < $5 ORDER BY tenant, id`,
-		replay: `WITH risen AS (
-				DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
-				WHERE d.tenant = r.tenant AND d.id = r.id
-				RETURNING d.tenant, d.chat, d.id, d.kind, d.received_at, d.raw),
+		// One whose id another has that waits stays dead.
+		replay: `WITH letters AS (
+				SELECT d.* FROM {schema}.inbox_dead AS d JOIN unnest($1::text[], $2::bigint[]) AS r(tenant, id)
+				ON d.tenant = r.tenant AND d.id = r.id ORDER BY d.tenant, d.id FOR UPDATE OF d),
 			stored AS (
 				INSERT INTO {schema}.inbox_updates (tenant, chat, id, kind, received_at, expires_at, attempt, raw)
-				SELECT tenant, chat, id, kind, received_at, NULL, 0, raw FROM risen ON CONFLICT DO NOTHING),
+				SELECT tenant, chat, id, kind, received_at, NULL, 0, raw FROM letters ON CONFLICT DO NOTHING RETURNING tenant, chat, id),
+			risen AS (
+				DELETE FROM {schema}.inbox_dead AS d USING stored AS s WHERE d.tenant = s.tenant AND d.id = s.id),
 			woken AS (
 				INSERT INTO {schema}.inbox_chats AS c (tenant, chat, at)
 				SELECT tenant, chat, nextval('{schema}.inbox_counter')
-				FROM (SELECT DISTINCT tenant, chat FROM risen ORDER BY tenant, chat) AS n
+				FROM (SELECT DISTINCT tenant, chat FROM stored ORDER BY tenant, chat) AS n
 				ON CONFLICT (tenant, chat) DO UPDATE SET at = c.at)
-			SELECT count(*) FROM risen`,
+			SELECT count(*) FROM stored`,
 		drop: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[], $2::bigint[]) AS r(tenant, id)
 			WHERE d.tenant = r.tenant AND d.id = r.id`,
 		depthTenant: fmt.Sprintf(depth, "tenant = $1"),
@@ -136,7 +148,7 @@ func newInboxSQL(db *DB) inboxSQL {
 		},
 	}
 	for _, text := range []*string{
-		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.extend,
+		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.look, &s.leaseOf, &s.extend,
 		&s.lockLeased, &s.bury, &s.pruneDead, &s.deleteUpdates, &s.deleteChats, &s.nextUpdates, &s.retry,
 		&s.dead, &s.replay, &s.drop, &s.depthTenant, &s.depthAll, &s.forget[0], &s.forget[1], &s.forget[2], &s.forget[3], &s.forget[4],
 	} {

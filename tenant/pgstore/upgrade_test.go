@@ -17,7 +17,9 @@ func toVersion6(t *testing.T, url, schema string) {
 		DROP FUNCTION s.log_in_order CASCADE; DROP INDEX s.log_by_time;
 		DROP TABLE s.retired;
 		DROP FUNCTION s.tenant_created CASCADE; DROP FUNCTION s.tenants_removing CASCADE; DROP FUNCTION s.tenant_removed CASCADE;
-		DROP FUNCTION s.tenants_page`, "s.", schema+"."))
+		DROP FUNCTION s.tenants_page;
+		DROP INDEX s.inbox_chats_ready; DROP INDEX s.inbox_chats_by_time; CREATE INDEX inbox_chats_by_turn ON s.inbox_chats (tenant, at);
+		DROP FUNCTION s.inbox_wake; DROP FUNCTION s.inbox_ready; DROP FUNCTION s.inbox_share; DROP FUNCTION s.inbox_lease_of`, "s.", schema+"."))
 }
 
 // A change locks the tenants before the log, and may come while a replica of

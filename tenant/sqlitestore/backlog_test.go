@@ -106,3 +106,9 @@ func BenchmarkPaused(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkHeld(b *testing.B) {
+	inboxtest.BenchmarkHeld(b, func(b *testing.B) inbox.Inbox {
+		return openInbox(b, filepath.Join(b.TempDir(), "fleet.db"), keys(b), inboxtest.Config{})
+	})
+}

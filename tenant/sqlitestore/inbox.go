@@ -39,7 +39,8 @@ type InboxConfig struct {
 //
 // Several processes of one machine may work on one inbox, but only those of
 // the process that puts an update are woken at once; the others find it when
-// they look the next time.
+// they look the next time, or a second later where thousands of tenants have
+// something that waits.
 type Inbox struct {
 	db    *DB
 	cfg   sqlinbox.Config
@@ -49,8 +50,9 @@ type Inbox struct {
 	stmts inboxStmts
 
 	// Of the queue's goroutine alone.
-	cursor string // the tenant whose turn it was last
-	tidied time.Time
+	ready   sqlinbox.Ready
+	version int64 // of the database, as others change it
+	tidied  time.Time
 }
 
 var (
@@ -96,6 +98,9 @@ func (in *Inbox) transact(ops []*inboxOp) (err error) {
 			if err != nil && op.undone != nil {
 				op.undone()
 			}
+		}
+		if err != nil {
+			in.ready.Forget() // it may have been told of what was not to be
 		}
 		in.db.makeRoom(ctx, err)
 	}()

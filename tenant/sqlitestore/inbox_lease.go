@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,20 +21,10 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 	if want.Limit <= 0 && ctx.Err() == nil {
 		return nil, nil
 	}
-	rooms := make(map[string]int, len(want.Held))
-	for tenant := range want.Held { // the caller may go before it is read
-		rooms[tenant] = want.Room(tenant)
-	}
-	rest := want.Room("")
+	want.Held = maps.Clone(want.Held) // the caller may go before it is read
 	var leases []inbox.Lease
 	err := in.do(ctx, what, &inboxOp{run: func(t *inboxTx) error {
-		l := lending{inboxTx: t, rest: want.Limit, until: t.now.Add(want.TTL)}
-		l.room = func(tenant string) int {
-			if n, ok := rooms[tenant]; ok {
-				return n
-			}
-			return rest
-		}
+		l := lending{inboxTx: t, want: want, rest: want.Limit, until: t.now.Add(want.TTL)}
 		err := l.lend()
 		leases = l.leases
 		return err
@@ -47,8 +38,9 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 // lending is a Lease under way.
 type lending struct {
 	*inboxTx
-	room   func(tenant string) int
-	rest   int // how many more may be lent
+	want   inbox.Want
+	rest   int    // how many more may be lent
+	at     uint64 // when it began, as the inbox counts it
 	until  time.Time
 	leases []inbox.Lease
 }
@@ -63,6 +55,9 @@ type turn struct {
 // more may be taken.
 func (l *lending) lend() error {
 	if err := l.wake(); err != nil {
+		return err
+	}
+	if err := l.look(); err != nil {
 		return err
 	}
 	turns, err := l.each()
@@ -90,34 +85,60 @@ func (l *lending) lend() error {
 	return nil
 }
 
-// each takes an update of each tenant, beginning with the tenant after the last
-// whose turn it was, and returns those that may have more.
+// look has the inbox know which tenants have something ready.
+func (l *lending) look() error {
+	var version int64 // changes when another connection has changed something
+	if err := l.row(dataVersion).Scan(&version); err != nil {
+		return err
+	}
+	if version != l.in.version {
+		l.in.version = version
+		l.in.ready.Changed()
+	}
+	var look bool
+	if l.at, look = l.in.ready.Begin(l.now); !look {
+		return nil
+	}
+	rows, err := l.rows(readyTenants)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var tenants []string
+	for rows.Next() {
+		var t string
+		if err := rows.Scan(&t); err != nil {
+			return err
+		}
+		tenants = append(tenants, t)
+	}
+	l.in.ready.Looked(l.at, tenants, l.now)
+	return rows.Err()
+}
+
+// each takes an update of each tenant, in turn, and returns those that may have
+// more.
 func (l *lending) each() (turns []turn, err error) {
-	begin := l.in.cursor
-	tenant, wrapped := begin, false
+	passed := make(map[string]bool)
 	for l.rest > 0 {
-		err := l.row(nextTenant, tenant).Scan(&tenant)
-		switch {
-		case err == sql.ErrNoRows && !wrapped && begin != "":
-			tenant, wrapped = "", true
-			continue
-		case err == sql.ErrNoRows:
-			return turns, nil
-		case err != nil:
-			return nil, err
-		case wrapped && tenant > begin:
-			return turns, nil
+		asked := l.rest
+		tenants := l.in.ready.Turn(asked, func(t string) bool { return !passed[t] && l.want.Room(t) > 0 })
+		for _, t := range tenants {
+			passed[t] = true
+			got, err := l.take(t, 1)
+			if err != nil {
+				return nil, err
+			}
+			if got == 0 {
+				continue
+			}
+			l.in.ready.Had(t)
+			if room := l.want.Room(t); room > 1 {
+				turns = append(turns, turn{t, room - 1})
+			}
 		}
-		room := l.room(tenant)
-		if room <= 0 {
-			continue
-		}
-		got, err := l.take(tenant, 1)
-		if err != nil {
-			return nil, err
-		}
-		if got > 0 && room > 1 {
-			turns = append(turns, turn{tenant, room - 1})
+		if len(tenants) < asked {
+			break // that was all
 		}
 	}
 	return turns, nil
@@ -133,9 +154,13 @@ type ready struct {
 // take lends up to n updates of a tenant; fewer are all that it has.
 func (l *lending) take(tenant string, n int) (got int, err error) {
 	for got < n {
-		chats, err := l.chats(tenant, n-got)
-		if err != nil || len(chats) == 0 {
+		chats, err := l.chats(tenant, n-got+1) // one more tells whether there is
+		if err != nil {
 			return got, err
+		}
+		more := len(chats) > n-got
+		if more {
+			chats = chats[:n-got]
 		}
 		for _, c := range chats {
 			ok, err := l.first(tenant, c)
@@ -145,8 +170,11 @@ func (l *lending) take(tenant string, n int) (got int, err error) {
 			if ok {
 				got++
 				l.rest--
-				l.in.cursor = tenant
 			}
+		}
+		if !more {
+			l.in.ready.None(l.at, tenant)
+			return got, nil
 		}
 	}
 	return got, nil
@@ -294,7 +322,7 @@ func (t *inboxTx) settle(s *inbox.Settlement) (bool, error) {
 		if s.After > 0 {
 			at = t.now.Add(s.After).UnixMicro()
 		} else {
-			t.ready = true
+			t.isReady(l.Tenant)
 		}
 		if s.Verdict == inbox.Return {
 			attempt--
@@ -326,7 +354,7 @@ func (t *inboxTx) done(l *inbox.Lease) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	t.ready = true
+	t.isReady(l.Tenant)
 	_, err = t.exec(nextUpdate, l.Tenant, l.Chat, at)
 	return true, err
 }

@@ -47,8 +47,8 @@ func TestInboxKeepsTheContract(t *testing.T) {
 				Bubble:  synctest.Test,
 			}
 			if name == "in a file" {
-				h.Another = func(t *testing.T, in inbox.Inbox) inbox.Inbox {
-					return openInbox(t, paths[in], ring, inboxtest.Config{})
+				h.Another = func(t *testing.T, in inbox.Inbox, cfg inboxtest.Config) inbox.Inbox {
+					return openInbox(t, paths[in], ring, cfg)
 				}
 			}
 			inboxtest.Run(t, h)

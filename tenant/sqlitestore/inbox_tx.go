@@ -19,7 +19,8 @@ const (
 	forgetSeen
 	expire
 	wakeChats
-	nextTenant
+	dataVersion
+	readyTenants
 	readyChats
 	firstUpdate
 	saveAttempt
@@ -79,8 +80,14 @@ var inboxTexts = [inboxStmtCount]string{
 	wakeChats: fmt.Sprintf(`UPDATE inbox_chats SET at = due.place
 		FROM (SELECT tenant, chat, ?2 + row_number() OVER (ORDER BY at) AS place FROM inbox_chats
 			WHERE at <= ?1 AND %s ORDER BY at LIMIT %d) AS due
-		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat`, isTime, wakeMost),
-	nextTenant: "SELECT tenant FROM inbox_chats WHERE tenant > ? AND " + isPlace + " ORDER BY tenant LIMIT 1",
+		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat RETURNING inbox_chats.tenant`, isTime, wakeMost),
+	dataVersion: "PRAGMA data_version",
+	// From tenant to tenant, however many chats each has.
+	readyTenants: `WITH RECURSIVE walk (tenant) AS (
+			SELECT (SELECT tenant FROM inbox_chats WHERE tenant >= '' AND ` + isPlace + ` ORDER BY tenant LIMIT 1)
+			UNION ALL SELECT (SELECT c.tenant FROM inbox_chats AS c WHERE c.tenant > walk.tenant AND c.` + isPlace + ` ORDER BY c.tenant LIMIT 1)
+			FROM walk WHERE walk.tenant IS NOT NULL)
+		SELECT tenant FROM walk WHERE tenant IS NOT NULL`,
 	// "+ 0" keeps SQLite from compiling the statement anew for each limit.
 	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND " + isPlace + " ORDER BY at LIMIT ? + 0",
 	firstUpdate:  "SELECT id, kind, received_at, expires_at, attempt, raw FROM inbox_updates WHERE tenant = ? AND chat = ? ORDER BY id LIMIT 1",
@@ -213,9 +220,26 @@ func (t *inboxTx) wake() error {
 		return err
 	}
 	t.counter-- // it is free still
-	n, err := t.exec(wakeChats, t.now.UnixMicro(), place-1)
-	t.counter += n
-	return err
+	rows, err := t.rows(wakeChats, t.now.UnixMicro(), place-1)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var tenant string
+		if err := rows.Scan(&tenant); err != nil {
+			return err
+		}
+		t.counter++
+		t.in.ready.Add(tenant)
+	}
+	return rows.Err()
+}
+
+// isReady notes that a tenant has something that may be lent.
+func (t *inboxTx) isReady(tenant string) {
+	t.ready = true
+	t.in.ready.Add(tenant)
 }
 
 // end is the last to be done before the commit.
@@ -234,7 +258,7 @@ func (t *inboxTx) makeReady(tenant, chat string) error {
 	if err != nil {
 		return err
 	}
-	t.ready = true
+	t.isReady(tenant)
 	_, err = t.exec(addChat, tenant, chat, at)
 	return err
 }

@@ -25,7 +25,7 @@ func TestStatementsUseTheIndexes(t *testing.T) {
 	}
 	// What is made by a statement itself, or read in the order of an index to a
 	// bound, is no table.
-	fine := strings.NewReplacer("SCAN CONSTANT ROW", "", "SCAN (subquery-3)", "", "SCAN due", "",
+	fine := strings.NewReplacer("SCAN CONSTANT ROW", "", "SCAN (subquery-3)", "", "SCAN due", "", "SCAN walk", "",
 		"SCAN json_each VIRTUAL TABLE", "", "SCAN h VIRTUAL TABLE", "", "SCAN tenant_changes", "", "SCAN tenant_versions", "")
 	for name, text := range all {
 		plan, err := db.Plan(text)

@@ -1,6 +1,7 @@
 package inboxtest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -135,6 +136,81 @@ func perTenant(t *testing.T, b *bench) {
 	assert.Equal(t, [2]int{1, 4}, [2]int{a, both})
 	a, both = take(inbox.Want{Limit: 100, Held: map[string]int{"a": 99}})
 	assert.Equal(t, [2]int{6, 9}, [2]int{a, both}, "no bound")
+}
+
+// manyHeld has thousands of tenants with updates of which nothing is wanted, since
+// they are suspended, beside some that others' are wanted of.
+func manyHeld(t *testing.T, b *bench) {
+	const many, some = 3000, 20
+	want := inbox.Want{Limit: 50, TTL: ttl, PerTenant: 16, Held: make(map[string]int)}
+	var batch []inbox.Update
+	for n := range many {
+		tenant := fmt.Sprintf("held %04d", n)
+		want.Held[tenant] = want.PerTenant
+		batch = append(batch, update(tenant, "1", 1), update(tenant, "2", 2))
+	}
+	b.put(batch...)
+	lease := func() map[string]int {
+		leases, err := b.in.Lease(b.ctx, want)
+		require.NoError(t, err)
+		got := make(map[string]int)
+		var done []inbox.Settlement
+		for _, l := range leases {
+			got[l.Tenant]++
+			require.Positive(t, want.Room(l.Tenant), "%s is held", l.Tenant)
+			done = append(done, inbox.Settlement{Lease: l, Verdict: inbox.Done})
+		}
+		held, err := b.in.Settle(b.ctx, done)
+		require.NoError(t, err)
+		require.NotContains(t, held, false)
+		return got
+	}
+	require.Empty(t, lease())
+	for round := range 3 {
+		batch = batch[:0]
+		for n := range some { // among the others
+			for c := range 3 {
+				batch = append(batch, update(fmt.Sprintf("held %04d, not", n*many/some), fmt.Sprint(c), int64(round*10+c+1)))
+			}
+		}
+		b.put(batch...)
+		first := lease()
+		require.Len(t, first, some, "each has one before any has three")
+		for tenant, n := range lease() {
+			first[tenant] += n
+		}
+		for tenant, n := range first {
+			require.Equal(t, 3, n, tenant)
+		}
+		require.Empty(t, lease())
+	}
+
+	// Leases that lapse, and tries whose time has come, are found as well.
+	b.put(update("lapses", "1", 1), update("waits", "1", 1))
+	leases, err := b.in.Lease(b.ctx, want)
+	require.NoError(t, err)
+	require.Len(t, leases, 2)
+	for _, l := range leases {
+		if l.Tenant == "waits" {
+			b.settle(l, inbox.Retry, 30*time.Second)
+		}
+	}
+	require.Empty(t, lease())
+	b.advance(ttl + time.Second)
+	require.Equal(t, map[string]int{"lapses": 1, "waits": 1}, lease())
+
+	// And each is lent from as soon as something is wanted of it, of one on
+	// trial one update.
+	want.Held["held 0007"] = want.PerTenant - 1
+	delete(want.Held, "held 2999")
+	require.Equal(t, map[string]int{"held 0007": 1, "held 2999": 2}, lease())
+	b.advance(2 * time.Second)
+	want.Held, want.Limit = nil, 2*many
+	left := 0
+	for _, n := range lease() {
+		left += n
+	}
+	require.Equal(t, 2*many-3, left)
 }
 
 func depth(t *testing.T, b *bench) {

@@ -50,7 +50,7 @@ func another(t *testing.T, b *bench) {
 	if b.h.Another == nil {
 		return // there is none
 	}
-	other := &bench{t: t, h: b.h, in: b.h.Another(t, b.in), ctx: b.ctx}
+	other := &bench{t: t, h: b.h, in: b.h.Another(t, b.in, Config{}), ctx: b.ctx}
 	b.put(update("a", "1", 1), update("a", "1", 2))
 	assert.Equal(t, []inbox.Outcome{{Duplicate: true}}, other.outcomes(update("a", "1", 1)))
 	l := other.one(1)
@@ -68,7 +68,7 @@ func another(t *testing.T, b *bench) {
 func compete(t *testing.T, b *bench) {
 	inboxes := []inbox.Inbox{b.in}
 	if b.h.Another != nil {
-		inboxes = append(inboxes, b.h.Another(t, b.in))
+		inboxes = append(inboxes, b.h.Another(t, b.in, Config{}))
 	}
 	const tenants, chats, perChat, workers = 5, 8, 12, 6
 	const total = tenants * chats * perChat

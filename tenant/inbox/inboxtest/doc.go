@@ -13,8 +13,8 @@
 // What keeps its time elsewhere, in a database, can't: it moves what it has
 // stored into the past, or its clock into the future.
 //
-// One test holds the inbox to a model, with random steps. It makes an inbox for
-// each of its runs: a hundred in bubbles, and 25 elsewhere, unless
+// One test holds the inbox to a model, with random steps of three workers. It makes an inbox for
+// each of its runs: a hundred in bubbles, and a dozen elsewhere, unless
 // -rapid.checks says otherwise. In the end it handles all that is left, which
 // must be all that was not handled before, in order and each once.
 //

@@ -17,9 +17,9 @@ import (
 type Harness struct {
 	// New returns an empty inbox, which ends with the test.
 	New func(t *testing.T, cfg Config) inbox.Inbox
-	// Another returns the same inbox as another process sees it, which ends
-	// with the test. Nil where there is no such thing.
-	Another func(t *testing.T, in inbox.Inbox) inbox.Inbox
+	// Another returns the same inbox as another process sees it, which keeps to
+	// the same and ends with the test. Nil where there is no such thing.
+	Another func(t *testing.T, in inbox.Inbox, cfg Config) inbox.Inbox
 	// Advance makes d pass for an inbox and all that it holds.
 	Advance func(t *testing.T, in inbox.Inbox, d time.Duration)
 	// Bubble runs a test where time is virtual, such as [synctest.Test]. Nil
@@ -38,11 +38,12 @@ type Config struct {
 // Run runs the whole suite, each test with an inbox of its own.
 func Run(t *testing.T, h Harness) {
 	checks := math.MaxInt // as -rapid.checks says
-	if h.Bubble == nil {
+	bubble := h.Bubble != nil
+	if !bubble {
 		if !given("rapid.checks") {
-			checks = 25
+			checks = 12
 		}
-		h.Bubble = func(t *testing.T, f func(*testing.T)) { f(t) }
+		h.Bubble = func(t *testing.T, f func(*testing.T)) { t.Run("", f) } // what ends with the test ends with each check
 	}
 	for _, test := range []struct {
 		name string
@@ -68,6 +69,7 @@ func Run(t *testing.T, h Harness) {
 		{"ADeadLetterFreesItsChat", Config{}, bury},
 		{"DeadLettersAreListedInPages", Config{}, deadPages},
 		{"AReplayedLetterIsTriedAnew", Config{}, replay},
+		{"ADeadLetterWhoseIDIsInUseIsNotLost", Config{}, replayInUse},
 		{"ADroppedLetterIsGone", Config{}, dropped},
 		{"TheOldestDeadLetterMakesRoom", Config{MaxDeadPerTenant: 3}, deadBound},
 		{"ATenantsRoomIsItsOwn", Config{MaxPerTenant: 3}, fullTenant},
@@ -76,11 +78,13 @@ func Run(t *testing.T, h Harness) {
 		{"WhatHasExpiredTakesNoRoom", Config{MaxPerTenant: 2}, expiredRoom},
 		{"TenantsTakeTurns", Config{}, turns},
 		{"AWorkersBoundPerTenantIsKept", Config{}, perTenant},
+		{"ThousandsOfWhomNothingIsWantedHoldUpNobody", Config{}, manyHeld},
 		{"DepthAndAgeAreTold", Config{}, depth},
 		{"AForgottenTenantLeavesNothing", Config{}, forget},
 		{"WhoWaitsIsWoken", Config{}, wake},
 		{"AnotherProcessSeesTheSame", Config{}, another},
 		{"CompetingWorkersKeepTheOrder", Config{}, compete},
+		{"WorkersThatHangAndComeBackHarmNobody", Config{}, hang},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h.Bubble(t, func(t *testing.T) {
@@ -88,7 +92,9 @@ func Run(t *testing.T, h Harness) {
 			})
 		})
 	}
-	t.Run("ItBehavesAsTheModel", func(t *testing.T) { model(t, h, checks, Config{MaxPerTenant: 6, MaxUpdates: 12, MaxDeadPerTenant: 1}) })
+	t.Run("ItBehavesAsTheModel", func(t *testing.T) {
+		model(t, h, bubble, checks, Config{MaxPerTenant: 6, MaxUpdates: 12, MaxDeadPerTenant: 1})
+	})
 }
 
 // given reports whether a flag was set on the command line.

@@ -1,6 +1,7 @@
 // Package sqlinbox holds what the inboxes in SQL databases have in common: which
 // updates of a batch are new and have room, which calls go into one
-// transaction, and whom to wake. It knows no driver.
+// transaction, which tenants may have something ready, and whom to wake. It knows
+// no driver.
 package sqlinbox
 
 import (

@@ -122,6 +122,25 @@ func TestACountIsTrustedForAWhileUnlessItSaysFull(t *testing.T) {
 	assert.Equal(t, "[a] true", unknown(now))
 }
 
+// A flood that fills the inbox has it counted for every Put otherwise.
+func TestManyAreNotCountedForEveryUpdateThatIsRefused(t *testing.T) {
+	room := NewRoom(Config{MaxUpdates: 1_000_000, MaxPerTenant: 20_000, RetryAfter: time.Second})
+	p := NewPlan([]inbox.Update{update("a", 1), update("a", 2)})
+	now := time.Now()
+	unknown := func(after time.Duration) string {
+		tenants, all := room.Unknown(p, now.Add(after))
+		return fmt.Sprint(tenants, all)
+	}
+	room.Counted("a", 20_000, now)
+	room.Counted("", 999_999, now)
+	assert.Equal(t, "[] false", unknown(199*time.Millisecond))
+	assert.Equal(t, "[a] false", unknown(200*time.Millisecond))
+	assert.Equal(t, "[a] true", unknown(10*time.Second))
+	room.Counted("", 1_000_000, now)
+	assert.Equal(t, "[a] false", unknown(9*time.Second))
+	assert.Equal(t, "[a] true", unknown(10*time.Second))
+}
+
 func TestABadConfigIsToldWhole(t *testing.T) {
 	_, bad := Config{-1, -1, -1, -1, -1}.WithDefaults()
 	assert.Len(t, bad, 5)

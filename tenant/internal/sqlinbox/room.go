@@ -14,10 +14,15 @@ const (
 	tenantFresh = 5 * time.Second
 	allFresh    = time.Minute
 	fullFresh   = time.Second // of one that says that the inbox is full
+	// Counting a million takes a second or so, in which nobody puts. So many are
+	// counted as often as that helps, and for each of more the next count waits.
+	countFew  = 1000
+	countRest = 10 * time.Microsecond
 )
 
 // Room knows how many updates there are, as nearly as the bounds need it: an
-// estimate that is too high is counted anew before an update is refused for it.
+// estimate that is too high is counted anew before an update is refused for it,
+// or was a moment before where there are many.
 // Counting all for every Put would cost more than the Put.
 type Room struct {
 	cfg Config
@@ -33,6 +38,11 @@ type count struct {
 	at time.Time // zero: not known
 }
 
+// rested reports that it may be counted anew.
+func (c count) rested(now time.Time) bool {
+	return c.n < countFew || now.Sub(c.at) >= time.Duration(c.n)*countRest
+}
+
 // NewRoom returns a Room that knows nothing yet.
 func NewRoom(cfg Config) *Room { return &Room{cfg: cfg, tenants: make(map[string]count)} }
 
@@ -45,12 +55,12 @@ func (r *Room) Unknown(p *Plan, now time.Time) (tenants []string, all bool) {
 		n := p.perTenant[t]
 		total += n
 		c := r.tenants[t]
-		if c.at.IsZero() || now.Sub(c.at) >= tenantFresh || c.n+n > r.cfg.MaxPerTenant {
+		if c.at.IsZero() || now.Sub(c.at) >= tenantFresh || c.n+n > r.cfg.MaxPerTenant && c.rested(now) {
 			tenants = append(tenants, t)
 		}
 	}
 	all = r.all.at.IsZero() || now.Sub(r.all.at) >= allFresh ||
-		r.all.n+total > r.cfg.MaxUpdates && (r.all.n < r.cfg.MaxUpdates || now.Sub(r.all.at) >= fullFresh)
+		r.all.n+total > r.cfg.MaxUpdates && r.all.rested(now) && (r.all.n < r.cfg.MaxUpdates || now.Sub(r.all.at) >= fullFresh)
 	return tenants, all && total > 0
 }
 

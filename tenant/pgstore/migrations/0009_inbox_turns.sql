@@ -1,0 +1,169 @@
+-- A chat whose at is a time gets a place in the queue when the time has come, so
+-- that those that are ready are found without passing by those that are not:
+-- when nothing can be sent, every chat of every tenant waits for another try.
+-- 1000000000000 is greater than any place, and a moment in January 1970.
+DROP INDEX {schema}.inbox_chats_by_turn;
+CREATE INDEX inbox_chats_ready ON {schema}.inbox_chats (tenant, at) WHERE at < 1000000000000;
+CREATE INDEX inbox_chats_by_time ON {schema}.inbox_chats (at) WHERE at >= 1000000000000;
+
+-- Gives a place in the queue to chats whose time has come, and returns their
+-- tenants. Chats that others are at are passed over. What more there are get
+-- theirs the next time.
+CREATE FUNCTION {schema}.inbox_wake(moment bigint) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY WITH due AS MATERIALIZED (
+		SELECT q.tenant, q.chat FROM {schema}.inbox_chats AS q
+		WHERE q.at >= 1000000000000 AND q.at <= moment ORDER BY q.at LIMIT 10000 FOR UPDATE SKIP LOCKED),
+	woken AS (
+		UPDATE {schema}.inbox_chats AS c SET at = nextval('{schema}.inbox_counter') FROM due
+		WHERE c.tenant = due.tenant AND c.chat = due.chat RETURNING c.tenant)
+	SELECT DISTINCT w.tenant::text FROM woken AS w;
+END $$;
+
+-- Returns the tenants that have something ready, from one to the next, however
+-- many chats each has.
+CREATE FUNCTION {schema}.inbox_ready() RETURNS SETOF text LANGUAGE sql STABLE AS $$
+	WITH RECURSIVE walk (tenant) AS (
+		(SELECT c.tenant FROM {schema}.inbox_chats AS c WHERE c.at < 1000000000000 ORDER BY c.tenant LIMIT 1)
+		UNION ALL SELECT (
+			SELECT c.tenant FROM {schema}.inbox_chats AS c WHERE c.tenant > walk.tenant AND c.at < 1000000000000 ORDER BY c.tenant LIMIT 1)
+		FROM walk WHERE walk.tenant IS NOT NULL)
+	SELECT tenant::text FROM walk WHERE tenant IS NOT NULL
+$$;
+
+-- As before, but for where it finds what is ready, and that it drops what has
+-- expired before a chat's first that has not, which is found by the chat: others'
+-- that have expired may be many.
+CREATE OR REPLACE FUNCTION {schema}.inbox_take(of text, n integer, moment bigint, until bigint, expired boolean)
+RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	now      timestamptz := to_timestamp(moment / 1000000.0);
+	chats    text[];
+	ids      bigint[];
+	attempts integer[];
+	tried    boolean;
+	got      integer;
+BEGIN
+	WHILE n > 0 LOOP
+		SELECT array_agg(c.chat), array_agg(c.id), array_agg(c.attempt), bool_or(c.id <> 0) INTO chats, ids, attempts, tried FROM (
+			SELECT q.chat, q.id, q.attempt FROM {schema}.inbox_chats AS q
+			WHERE q.tenant = of COLLATE "C" AND q.at < 1000000000000 ORDER BY q.at LIMIT n FOR UPDATE SKIP LOCKED) AS c;
+		EXIT WHEN chats IS NULL;
+		IF expired THEN
+			DELETE FROM {schema}.inbox_updates AS u USING unnest(chats) AS c(chat) CROSS JOIN LATERAL (SELECT coalesce(
+				(SELECT k.id FROM {schema}.inbox_updates AS k WHERE k.tenant = of COLLATE "C" AND k.chat = c.chat COLLATE "C"
+					AND (k.expires_at <= now) IS NOT TRUE ORDER BY k.id LIMIT 1), 9223372036854775807) AS id) AS kept
+			WHERE u.tenant = of COLLATE "C" AND u.chat = c.chat COLLATE "C" AND u.id < kept.id;
+		END IF;
+		IF tried THEN -- and may have been overtaken since, by one before it
+			UPDATE {schema}.inbox_updates AS u SET attempt = t.attempt FROM unnest(chats, ids, attempts) AS t(chat, id, attempt)
+			WHERE u.tenant = of COLLATE "C" AND u.chat = t.chat AND u.id = t.id;
+		END IF;
+		RETURN QUERY
+			UPDATE {schema}.inbox_chats AS q
+			SET at = inbox_take.until, id = f.id, attempt = f.attempt + 1, token = nextval('{schema}.inbox_counter')
+			FROM unnest(chats) WITH ORDINALITY AS c(chat, n) CROSS JOIN LATERAL (
+				SELECT u.id, u.kind, u.received_at, u.expires_at, u.attempt, u.raw FROM {schema}.inbox_updates AS u
+				WHERE u.tenant = of COLLATE "C" AND u.chat = c.chat ORDER BY u.id LIMIT 1) AS f
+			WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat
+			RETURNING of, q.chat, f.id, f.kind, f.received_at, f.expires_at, q.attempt, f.raw, q.token;
+		GET DIAGNOSTICS got = ROW_COUNT;
+		IF got < cardinality(chats) THEN
+			DELETE FROM {schema}.inbox_chats AS q WHERE q.tenant = of COLLATE "C" AND q.chat = ANY (chats)
+				AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = q.tenant AND u.chat = q.chat);
+		END IF;
+		EXIT WHEN cardinality(chats) < n; -- all that are free are lent
+		n := n - got;
+	END LOOP;
+END $$;
+
+-- Shares out what may be lent among tenants that have had one each, and rooms for
+-- so many more.
+CREATE FUNCTION {schema}.inbox_share(tenants text[], rooms integer[], rest integer, moment bigint, until bigint, expired boolean)
+RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	share  integer;
+	active integer;
+	n      integer;
+	got    integer;
+BEGIN
+	LOOP
+		SELECT count(*) INTO active FROM unnest(rooms) AS r WHERE r > 0;
+		EXIT WHEN rest = 0 OR active = 0;
+		share := greatest(1, rest / active);
+		FOR i IN 1 .. cardinality(tenants) LOOP
+			n := least(share, rooms[i], rest);
+			CONTINUE WHEN n <= 0;
+			RETURN QUERY SELECT * FROM {schema}.inbox_take(tenants[i], n, moment, until, expired);
+			GET DIAGNOSTICS got = ROW_COUNT;
+			rest := rest - got;
+			rooms[i] := CASE WHEN got = n THEN rooms[i] - got ELSE 0 END;
+		END LOOP;
+	END LOOP;
+END $$;
+
+-- Lends updates of these tenants, up to so many of each: one to each of the first
+-- of them, since the others have had one, and then what more may be lent.
+CREATE FUNCTION {schema}.inbox_lease_of(names text[], rooms integer[], first integer, rest integer, moment bigint, until bigint)
+RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	expired boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
+	got     integer;
+BEGIN
+	FOR i IN 1 .. first LOOP
+		EXIT WHEN rest = 0;
+		RETURN QUERY SELECT * FROM {schema}.inbox_take(names[i], 1, moment, until, expired);
+		GET DIAGNOSTICS got = ROW_COUNT;
+		rest := rest - got;
+		rooms[i] := CASE WHEN got = 0 THEN 0 ELSE rooms[i] - 1 END;
+	END LOOP;
+	RETURN QUERY SELECT * FROM {schema}.inbox_share(names, rooms, rest, moment, until, expired);
+END $$;
+
+-- The same for all that have something ready, beginning with the tenant after
+-- the last whose turn it was.
+CREATE OR REPLACE FUNCTION {schema}.inbox_lease(last text, rest integer, moment bigint, until bigint, per_tenant integer, held_tenants text[], held_counts integer[])
+RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	held    jsonb := coalesce((SELECT jsonb_object_agg(h.k, h.v) FROM unnest(held_tenants, held_counts) AS h(k, v)), '{}');
+	expired boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
+	tenants text[] := '{}'; -- that may have more
+	rooms   integer[] := '{}';
+	name    text COLLATE "C" := last;
+	room    integer;
+	wrapped boolean := false;
+	got     integer;
+BEGIN
+	PERFORM {schema}.inbox_wake(moment);
+	WHILE rest > 0 LOOP
+		SELECT q.tenant INTO name FROM {schema}.inbox_chats AS q WHERE q.tenant > name AND q.at < 1000000000000 ORDER BY q.tenant LIMIT 1;
+		IF name IS NULL THEN
+			EXIT WHEN wrapped OR last = '';
+			name := '';
+			wrapped := true;
+			CONTINUE;
+		END IF;
+		EXIT WHEN wrapped AND name > last COLLATE "C";
+		room := rest;
+		IF per_tenant > 0 THEN
+			room := least(rest, per_tenant - coalesce((held->>name)::integer, 0));
+		END IF;
+		CONTINUE WHEN room <= 0;
+		RETURN QUERY SELECT * FROM {schema}.inbox_take(name, 1, moment, until, expired);
+		GET DIAGNOSTICS got = ROW_COUNT;
+		rest := rest - got;
+		IF got > 0 AND room > 1 THEN
+			tenants := tenants || name::text;
+			rooms := rooms || room - 1;
+		END IF;
+	END LOOP;
+	RETURN QUERY SELECT * FROM {schema}.inbox_share(tenants, rooms, rest, moment, until, expired);
+END $$;
