@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -185,15 +186,22 @@ func (s *Tenants) scan(row pgx.Row) (tenant.Record, error) {
 	var r tenant.Record
 	var sealed []byte
 	var status, limits, metadata string
-	var created, updated *time.Time
+	var created, updated pgtype.Timestamptz // which may be infinite
 	err := row.Scan(&r.ID, &r.BotID, &r.Username, &r.Name, &sealed, &status, &r.Reason, &r.Health,
 		&limits, &metadata, &r.Version, &created, &updated)
 	if err != nil {
 		return tenant.Record{}, err
 	}
-	r.CreatedAt, r.UpdatedAt = timeOf(created), timeOf(updated)
+	r.CreatedAt, r.UpdatedAt = created.Time.UTC(), updated.Time.UTC()
 	sqlstore.Unseal(s.db.cfg.Keys, &r, sealed)
-	sqlstore.Decode(&r, status, limits, metadata)
+	var bad []string
+	if created.InfinityModifier != pgtype.Finite {
+		bad = append(bad, "created_at")
+	}
+	if updated.InfinityModifier != pgtype.Finite {
+		bad = append(bad, "updated_at")
+	}
+	sqlstore.Decode(&r, status, limits, metadata, bad...)
 	return r, nil
 }
 
@@ -332,11 +340,11 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.En
 		defer rows.Close()
 		for rows.Next() {
 			var e tenant.Entry
-			var at *time.Time
+			var at pgtype.Timestamptz // an infinite one is none
 			if err := rows.Scan(&e.Seq, &at, &e.Tenant, &e.BotID, &e.Version, &e.Actor, &e.Action, &e.Detail); err != nil {
 				return err
 			}
-			e.Time = timeOf(at)
+			e.Time = at.Time.UTC()
 			page = append(page, e)
 		}
 		return rows.Err()

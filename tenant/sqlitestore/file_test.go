@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -247,4 +249,27 @@ func TestALinkToNothingYetIsFollowed(t *testing.T) {
 	info, err := os.Stat(target)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+// A page of the file is damaged, as by a disk that forgets.
+func TestARowThatCantBeReadHidesNoOther(t *testing.T) {
+	path, ring := newFile(t), keys(t)
+	db := open(t, path, ring)
+	storetest.Unreadable(t, db.Tenants(), func(id string) {
+		require.NoError(t, db.Exec("PRAGMA wal_checkpoint(TRUNCATE)"))
+		file, err := os.ReadFile(path)
+		require.NoError(t, err)
+		const page = 4096
+		number := strings.TrimPrefix(id, "tenant-")
+		at := bytes.Index(file, []byte(strings.Repeat("0", 1000)+number+`"}`))
+		require.Positive(t, at, "where its metadata ends")
+		// The page before that one, of its own: it begins with the next one's
+		// number, which now is none of the file's.
+		at = at/page*page - page
+		require.Equal(t, strings.Repeat("0", 100), string(file[at+4:at+104]))
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt([]byte{0x7f, 0xff, 0xff, 0xff}, int64(at))
+		require.NoError(t, errors.Join(err, f.Close()))
+	})
 }
