@@ -75,12 +75,15 @@ func (m *Manager) Start(ctx context.Context) error {
 	go func() {
 		defer close(done)
 		work.Wait()
+		m.notices.all.Wait()
 	}()
 	return nil
 }
 
-// Stop ends what Start began, and waits for its end. It may be called without
-// Start, and more than once. Stop the manager before its pool is closed.
+// Stop ends what Start began, and waits for its end, and for OnQuarantine and
+// OnAccepted of [ManagerConfig], whose contexts it does not end: what they hear
+// is told no second time. It may be called without Start, and more than once.
+// Stop the manager before its pool is closed.
 func (m *Manager) Stop() {
 	m.watcher.mu.Lock()
 	cancel, done := m.watcher.cancel, m.watcher.done
