@@ -358,8 +358,12 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.En
 // PruneLog removes the oldest entries of the log that are from before a time, at
 // most limit of them, and returns how many it removed. Entries without a time are
 // the oldest. It is for who calls it every now and then, again while it removes
-// as many as it may; of several at the same time none waits for another.
+// as many as it may; of several at the same time none waits for another. A limit
+// of 0 and less removes nothing, and nothing is from before the zero time.
 func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
+	if before.IsZero() { // a bound that was not set is none
+		limit = 0
+	}
 	var n int64
 	err := s.db.change(ctx, func(conn *pgxpool.Conn) error {
 		tag, err := conn.Exec(ctx, s.pruneLog, sqlstore.Bound(before), max(limit, 0))

@@ -197,6 +197,31 @@ func TestABackupIsThereOnceItIsWhole(t *testing.T) {
 	})
 }
 
+func TestCloseWaitsForABackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := sqlitestore.Open(t.Context(), sqlitestore.Memory, sqlitestore.Config{Keys: keys(t)})
+		require.NoError(t, err)
+		dir := t.TempDir()
+		path := filepath.Join(dir, "copy")
+		done := make(chan error, 1)
+		closed := make(chan []string)
+		require.NoError(t, db.Change(t.Context(), func(*sql.Tx) error { // on the one connection
+			go func() { done <- db.Backup(t.Context(), path) }()
+			synctest.Wait()
+			go func() {
+				assert.NoError(t, db.Close())
+				closed <- files(t, dir+"/")
+			}()
+			synctest.Wait()
+			return nil
+		}))
+		assert.Equal(t, []string{path}, <-closed, "the copy, whole, and nothing beside it")
+		require.NoError(t, <-done)
+		assert.ErrorIs(t, db.Backup(t.Context(), filepath.Join(dir, "late")), errors.Closed)
+		assert.Equal(t, []string{path}, files(t, dir+"/"))
+	})
+}
+
 func TestABackupGoesWhereItIsTold(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, newFile(t), keys(t))
