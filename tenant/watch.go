@@ -243,8 +243,8 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), maxBatch)]
 		err := m.recheckSome(ctx, some)
-		if ctx.Err() != nil {
-			return
+		if ctx.Err() != nil || errors.Is(err, errors.Closed) {
+			return // with the watch
 		}
 		if err != nil {
 			m.log.WarnContext(ctx, "open bots can't be compared with the store for now", slog.String("error", session.Redact(err.Error())))

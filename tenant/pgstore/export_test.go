@@ -10,3 +10,6 @@ func (db *DB) Statements() []string {
 	h, u := db.health, db.usage
 	return []string{h.lock, h.update, h.load, h.remove, u.lock, u.update, u.span, u.hours, u.drop, u.prune, u.lockAll}
 }
+
+// SetCloseTime sets how long Close waits.
+func (db *DB) SetCloseTime(d time.Duration) { db.closing = d }
