@@ -100,7 +100,7 @@ func TestTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
 	}
 	require.NoError(t, source.Health.Merge(t.Context(), health.Flush{Writer: "w", Seq: 1}, snapshots))
 	require.NoError(t, source.Usage.Add(t.Context(), health.Flush{Writer: "u", Seq: 1}, rollups))
-	for i := range 520 {
+	for i := 0; i < 520; i += 26 {
 		r := storetest.Record(t, "", int64(i+1))
 		proof := ownership.Proof{Tenant: fmt.Sprintf("tenant-%d", i+1), BotID: r.BotID, User: int64(5000 + i), Method: ownership.ByChallenge, At: hour, Hash: []byte("hash")}
 		require.NoError(t, source.Owners.Prove(t.Context(), proof))
@@ -111,7 +111,7 @@ func TestTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
 	start := time.Now()
 	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
 	t.Logf("moved in %v", time.Since(start).Round(time.Millisecond))
-	assert.Equal(t, fmt.Sprintf("%d tenants moved, 0 were there, 0 could not be stored\nhealth of 550 tenants and 1100 hours and days of usage moved\n520 proofs of ownership moved\n", n), out.String())
+	assert.Equal(t, fmt.Sprintf("%d tenants moved, 0 were there, 0 could not be stored\nhealth of 550 tenants and 1100 hours and days of usage moved\n20 proofs of ownership moved\n", n), out.String())
 	out.Reset()
 	require.NoError(t, run(t.Context(), []string{"-from", file, "-to", url}, &out, os.Stderr))
 	assert.Equal(t, fmt.Sprintf("0 tenants moved, %d were there, 0 could not be stored\nhealth of 0 tenants and 0 hours and days of usage moved\n0 proofs of ownership moved\n", n), out.String())
@@ -131,7 +131,7 @@ func TestTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, done, 2)
 	assert.Equal(t, []uint64{7, 42}, []uint64{done[0].Requests, done[1].Requests})
-	for i := range 520 {
+	for i := 0; i < 520; i += 26 {
 		p, err := target.Owners.Proof(t.Context(), fmt.Sprintf("tenant-%d", i+1))
 		require.NoError(t, err)
 		p.At = p.At.UTC()
