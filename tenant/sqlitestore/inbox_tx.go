@@ -78,8 +78,8 @@ var inboxTexts = [inboxStmtCount]string{
 
 	wakeChats: fmt.Sprintf(`UPDATE inbox_chats SET at = due.place
 		FROM (SELECT tenant, chat, ?2 + row_number() OVER (ORDER BY at) AS place FROM inbox_chats
-			WHERE at <= ?1 AND %s ORDER BY at LIMIT %d) AS due
-		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat`, isTime, wakeMost),
+			WHERE at <= ?1 AND %s ORDER BY at LIMIT ?3 + 0) AS due
+		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat`, isTime),
 	nextTenant: "SELECT tenant FROM inbox_chats WHERE tenant > ? AND " + isPlace + " ORDER BY tenant LIMIT 1",
 	// "+ 0" keeps SQLite from compiling the statement anew for each limit.
 	readyChats:   "SELECT chat, id, attempt FROM inbox_chats WHERE tenant = ? AND " + isPlace + " ORDER BY at LIMIT ? + 0",
@@ -213,7 +213,7 @@ func (t *inboxTx) wake() error {
 		return err
 	}
 	t.counter-- // it is free still
-	n, err := t.exec(wakeChats, t.now.UnixMicro(), place-1)
+	n, err := t.exec(wakeChats, t.now.UnixMicro(), place-1, t.in.wakes)
 	t.counter += n
 	return err
 }

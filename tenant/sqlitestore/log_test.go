@@ -12,7 +12,7 @@ import (
 )
 
 func TestOldEntriesOfTheLogAreRemovedInBatches(t *testing.T) {
-	s := open(t, newFile(t), keys(t)).Tenants()
+	s := open(t, readyFile(t), keys(t)).Tenants()
 	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	var log []tenant.Entry
 	for _, d := range []int{3, 0, 9, 1, 4, 2} { // a clock that was wrong
@@ -48,7 +48,7 @@ func TestOldEntriesOfTheLogAreRemovedInBatches(t *testing.T) {
 // No version of a tenant comes twice, or whoever still has an old record would
 // change the new tenant's.
 func TestAVersionIsNeverUsedTwice(t *testing.T) {
-	path, ring := newFile(t), keys(t)
+	path, ring := readyFile(t), keys(t)
 	db := open(t, path, ring)
 	s := db.Tenants()
 	entry := tenant.Entry{Time: time.Now().Add(-time.Hour), Action: tenant.ActionRemove}
@@ -88,7 +88,7 @@ func TestAVersionIsNeverUsedTwice(t *testing.T) {
 
 // An entry without a time is older than any time, and the zero time is none.
 func TestNothingIsOlderThanNoTime(t *testing.T) {
-	s := open(t, newFile(t), keys(t)).Tenants()
+	s := open(t, readyFile(t), keys(t)).Tenants()
 	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	_, err := s.Put(t.Context(), storetest.Record(t, "a", 1), tenant.Entry{Time: day, Action: "x"}, tenant.Entry{Action: "x"})
 	require.NoError(t, err)

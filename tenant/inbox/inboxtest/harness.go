@@ -25,6 +25,11 @@ type Harness struct {
 	// Bubble runs a test where time is virtual, such as [synctest.Test]. Nil
 	// runs it as it is.
 	Bubble func(t *testing.T, f func(t *testing.T))
+	// Checks bounds how many runs of actions at random the inbox is compared with
+	// a model over, where -rapid.checks does not say: each has an inbox of its own,
+	// and to open one may take long. 0 is 25 without Bubble, and else as many as
+	// rapid makes.
+	Checks int
 }
 
 // Config is what an inbox is to keep to. Zero fields are the inbox's own.
@@ -38,10 +43,14 @@ type Config struct {
 // Run runs the whole suite, each test with an inbox of its own.
 func Run(t *testing.T, h Harness) {
 	checks := math.MaxInt // as -rapid.checks says
+	switch {
+	case given("rapid.checks"):
+	case h.Checks > 0:
+		checks = h.Checks
+	case h.Bubble == nil:
+		checks = 25
+	}
 	if h.Bubble == nil {
-		if !given("rapid.checks") {
-			checks = 25
-		}
 		h.Bubble = func(t *testing.T, f func(*testing.T)) { f(t) }
 	}
 	for _, test := range []struct {
