@@ -27,6 +27,12 @@ type ManagerConfig struct {
 	// go on to refuse, before it can't be their tokens: then nobody more is
 	// quarantined but those it has refused for an hour. 0 means 10, negative no
 	// bound.
+	//
+	// It is a number and no share of the bots: how many are in use is not known,
+	// where idle ones are closed. So a service of ten bots or fewer is by default
+	// protected from a moment in which Telegram refuses all for the 15 s of
+	// [Manager.Start] only. Let it say a third of its bots, such as 1 of 3 or 4;
+	// what it costs is that so many tokens that are revoked at once take an hour.
 	MaxQuarantines int
 	// OnHold hears that there are more than MaxQuarantines, and how many, once
 	// for each time that it comes to be so, on the goroutine of the call that
