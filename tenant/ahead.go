@@ -14,8 +14,9 @@ type readAhead struct {
 }
 
 // prefetch reads the records of tenants that are about to be opened, in one
-// query. Whatever is dropped from now on, be it before the answer is here,
-// counts for nothing. The caller forgets them once they are open.
+// query, or few where rows can't be read. Whatever is dropped from now on, be it
+// before the answer is here, counts for nothing. The caller forgets them once
+// they are open.
 func (l *loader) prefetch(ctx context.Context, ids []string) error {
 	l.mu.Lock()
 	if l.ahead == nil {
@@ -27,20 +28,24 @@ func (l *loader) prefetch(ctx context.Context, ids []string) error {
 		l.ahead[id] = mine[id]
 	}
 	l.mu.Unlock()
-	found, err := l.store.GetMany(ctx, ids)
+	found, failed, err := readEach(ctx, l.store, ids, maxReads)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, a := range mine {
 		if l.ahead[id] != a {
 			continue // dropped
 		}
-		if err != nil {
+		r, ok := found[id]
+		switch {
+		case err != nil:
 			delete(l.ahead, id)
 			continue
-		}
-		var ok bool
-		if a.record, ok = found[id]; !ok {
+		case failed[id] != nil:
+			a.err = failed[id]
+		case !ok:
 			a.err = fail("get tenant", id, errors.NotFound, nil)
+		default:
+			a.record = r
 		}
 		a.read = true
 	}

@@ -23,11 +23,18 @@ type fleet struct {
 
 func newFleet(t testing.TB, cfg tenant.PoolConfig, mcfg tenant.ManagerConfig) *fleet {
 	t.Helper()
+	return newFleetOn(t, func(s tenant.Store) tenant.Store { return s }, cfg, mcfg)
+}
+
+// newFleetOn returns a fleet whose store the manager and the pool know as what
+// wrap makes of it.
+func newFleetOn(t testing.TB, wrap func(tenant.Store) tenant.Store, cfg tenant.PoolConfig, mcfg tenant.ManagerConfig) *fleet {
+	t.Helper()
 	f := &fleet{srv: bottest.New(bottest.Config{Limits: bottest.NoLimits()}), store: tenant.NewMemoryStore()}
 	var err error
 	f.s, err = session.New(session.Config{Transport: f.srv.Transport()})
 	require.NoError(t, err)
-	f.pool, err = tenant.NewPool(f.s, f.store, cfg)
+	f.pool, err = tenant.NewPool(f.s, wrap(f.store), cfg)
 	require.NoError(t, err)
 	f.Manager = tenant.NewManager(f.pool, mcfg)
 	t.Cleanup(func() {

@@ -14,7 +14,8 @@ import (
 
 // loader reads records for opens. An open that comes alone is read at once.
 // Where they come together their ids gather, and one query reads them all: a
-// fleet that wakes up asks a few dozen times and not ten thousand.
+// fleet that wakes up asks a few dozen times and not ten thousand. A row that
+// can't be read fails the open of its tenant and of nobody else; see [readEach].
 //
 // What it reads was stored after the open asked for it, so an eviction
 // meanwhile finds the open and undoes it. The exception is what [Pool.Warm]
@@ -248,26 +249,17 @@ func (l *loader) read(ctx context.Context, all []*wanted) {
 			w.err = fail("get tenant", w.id, errors.Internal, errors.New(problem))
 		}
 	}()
-	var found map[string]Record
-	var err error
-	if len(all) == 1 {
-		var r Record
-		if r, err = l.store.Get(ctx, all[0].id); err == nil {
-			found = map[string]Record{all[0].id: r}
-		}
-	} else {
-		ids := make([]string, len(all))
-		for i, w := range all {
-			ids[i] = w.id
-		}
-		found, err = l.store.GetMany(ctx, ids)
+	ids := make([]string, len(all))
+	for i, w := range all {
+		ids[i] = w.id
 	}
+	found, failed, _ := readEach(ctx, l.store, ids, maxReads)
 	answered = true
 	for _, w := range all {
 		r, ok := found[w.id]
 		switch {
-		case err != nil:
-			w.err = err
+		case failed[w.id] != nil:
+			w.err = failed[w.id]
 		case !ok:
 			w.err = fail("get tenant", w.id, errors.NotFound, nil)
 		default:

@@ -2,10 +2,10 @@ package tenant
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
+	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/session"
@@ -14,14 +14,25 @@ import (
 // ManagerConfig configures a [Manager]. Its zero value is a good one.
 type ManagerConfig struct {
 	// OnQuarantine hears of a tenant that was quarantined because Telegram
-	// answered err, an [errors.Unauthorized]. It is called once each time, after
-	// the record was stored and the bot evicted, on a goroutine of the manager's
-	// or, where it was not started, of the call that met the 401.
+	// answered err, an [errors.Unauthorized], after the record was stored and the
+	// bot evicted. It is called once each time, or by several processes where the
+	// database's answer was lost; where a process is killed between the two,
+	// nobody hears of it but who reads the log ([ActionQuarantine]).
+	//
+	// It is called on a goroutine of its own with 10 s of time, and up to 64 at
+	// once for as many tenants: one that hangs holds up nothing else. Where the
+	// manager was not started it is called by the call that met the 401.
 	OnQuarantine func(ctx context.Context, r Record, err error)
 	// MaxQuarantines is how many tenants Telegram may refuse within a minute, or
 	// go on to refuse, before it can't be their tokens: then nobody more is
 	// quarantined but those it has refused for an hour. 0 means 10, negative no
 	// bound.
+	//
+	// It is a number and no share of the bots: how many are in use is not known,
+	// where idle ones are closed. So a service of ten bots or fewer is by default
+	// protected from a moment in which Telegram refuses all for the 15 s of
+	// [Manager.Start] only. Let it say a third of its bots, such as 1 of 3 or 4;
+	// what it costs is that so many tokens that are revoked at once take an hour.
 	MaxQuarantines int
 	// OnHold hears that there are more than MaxQuarantines, and how many, once
 	// for each time that it comes to be so, on the goroutine of the call that
@@ -29,7 +40,8 @@ type ManagerConfig struct {
 	OnHold func(ctx context.Context, tenants int)
 	// OnAccepted hears of a tenant whose token Telegram refused and accepts
 	// again, before it was quarantined: whoever has stopped for it, such as a
-	// poller, may go on. It is called on a goroutine of the manager's.
+	// poller, may go on. It is called like OnQuarantine is, and of one tenant
+	// they come in order.
 	OnAccepted func(ctx context.Context, r Record)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
@@ -61,6 +73,7 @@ type Manager struct {
 	watcher  watcher
 	standing standing
 	suspects *suspects
+	notices  notices
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -72,6 +85,7 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 	}
 	m.standing = newStanding(cfg, m.log)
 	m.suspects = newSuspects(cfg, m.log)
+	m.notices = notices{log: m.log, busy: make(map[string]struct{})}
 	refused := m.refused
 	p.refused.Store(&refused)
 	return m
@@ -496,40 +510,62 @@ func (m *Manager) said(ctx context.Context, what string, r Record) {
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
 }
 
-// quarantine stops using a token that Telegram no longer accepts. A token that
-// was rotated since the call is another one, and a tenant that is not active
-// is not used anyway.
-func (m *Manager) quarantine(ctx context.Context, t *Tenant, cause error) error {
+// doubtTime bounds how long is asked again whether a tenant was quarantined.
+const doubtTime = 5 * time.Second
+
+// quarantine stops using a token that Telegram no longer accepts, and reports
+// whether it did. A token that was rotated since the call is another one, and a
+// tenant that is not active is not used anyway.
+//
+// doubted says that an earlier try may have done so; it is set where this one
+// may have. Who then finds the tenant quarantined takes it for that try's.
+func (m *Manager) quarantine(ctx context.Context, t *Tenant, doubted *bool) (r Record, made bool, err error) {
 	const reason = "Telegram no longer accepts the token"
 	defer m.begin(t.ID())()
-	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", func(r *Record) (bool, error) {
+	quarantined := func(r *Record) (bool, error) {
+		if made = *doubted && isQuarantined(t.Record, *r); made {
+			return false, nil
+		}
 		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
 			return false, nil
 		}
 		r.Status, r.Reason = Quarantined, reason
 		return true, nil
-	})
+	}
+	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", quarantined)
+	if err != nil && !errors.SafeToRepeat(err) {
+		// Where nobody asks again, nobody would ever hear of it. It may be ctx
+		// that has ended.
+		*doubted = true
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), doubtTime)
+		defer cancel()
+		r, changed, err = m.update(ctx, t.ID(), ActionQuarantine, "", quarantined)
+	}
 	switch {
 	case errors.Is(err, errors.NotFound): // removed meanwhile
 		m.pool.evict(t.ID(), true)
-		return nil
+		return Record{}, false, nil
 	case err != nil:
-		return err
-	case !changed:
+		return Record{}, false, err
+	case !changed && !made:
 		// The instance is of what was stored before, and nobody else may know:
 		// the change was another process's and was not heard here.
 		m.compare(t.ID(), map[string]Record{r.ID: r}, t)
-		return nil
+		return Record{}, false, nil
 	}
 	m.changed(ctx, "tenant quarantined", r, false)
+	return r, true, nil
+}
+
+// isQuarantined reports whether a tenant that was stored so is quarantined, with
+// the same token.
+func isQuarantined(was, r Record) bool {
+	return r.Status == Quarantined && r.Token.Equal(was.Token) && r.CreatedAt.Equal(was.CreatedAt)
+}
+
+// quarantined calls OnQuarantine.
+func (m *Manager) quarantined(ctx context.Context, r Record, cause error) {
 	if m.cfg.OnQuarantine != nil {
-		defer func() {
-			if p := recover(); p != nil {
-				m.log.ErrorContext(ctx, "panic in OnQuarantine", slog.String("tenant", r.ID),
-					slog.String("panic", session.Redact(fmt.Sprint(p))))
-			}
-		}()
 		m.cfg.OnQuarantine(ctx, r, cause)
 	}
-	return nil
 }

@@ -31,6 +31,11 @@ type Store interface {
 	// GetMany returns the records of those of the tenants that are there, by
 	// id, in one query or few: it is what opens a fleet quickly. An id may
 	// stand in ids more than once.
+	//
+	// What is stored of a tenant and can't be unsealed or understood is a record
+	// with a TokenErr. Where the database itself can't read a row, as on a page
+	// that is damaged, GetMany may fail whole, with [errors.Internal]: who asks
+	// for the others without that tenant gets them.
 	GetMany(ctx context.Context, ids []string) (map[string]Record, error)
 
 	// ByBot returns the record of the tenant that a bot belongs to;

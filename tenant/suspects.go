@@ -37,6 +37,7 @@ type suspect struct {
 	due       time.Time // when to ask next
 	delay     time.Duration
 	refusals  int
+	doubted   bool // it may be quarantined already; of who examines it alone
 }
 
 const (
@@ -211,10 +212,15 @@ func (m *Manager) refused(ctx context.Context, t *Tenant, cause error) error {
 		t.reported.Store(false) // the next 401 tries again
 		return nil
 	}
-	if err := m.quarantine(ctx, t, cause); err != nil {
+	doubted := false
+	r, made, err := m.quarantine(ctx, t, &doubted)
+	if err != nil {
 		return err
 	}
 	t.revoked.Store(true)
+	if made {
+		m.notices.call(ctx, notice{t.ID(), "OnQuarantine", func(ctx context.Context) { m.quarantined(ctx, r, cause) }})
+	}
 	return nil
 }
 
@@ -253,6 +259,11 @@ func (m *Manager) examine(ctx context.Context, one *suspect) {
 	t := one.first
 	id := t.ID()
 	stored, err := m.store.Get(limited, id)
+	if err == nil && one.doubted && isQuarantined(t.Record, stored) {
+		m.suspects.later(one, false)
+		m.convict(limited, one)
+		return
+	}
 	if errors.Is(err, errors.NotFound) || err == nil && !sameBot(t.Record, stored) {
 		// It is to be used no more. The change may be another process's and not
 		// have been heard of here.
@@ -271,25 +282,29 @@ func (m *Manager) examine(ctx context.Context, one *suspect) {
 	case err == nil:
 		m.log.InfoContext(ctx, "token is accepted by Telegram again", slog.String("tenant", id))
 		m.suspects.drop(one, true)
-		m.accepted(ctx, stored)
+		m.accepted(stored)
 	case m.suspects.later(one, errors.Is(err, errors.Unauthorized)):
-		if err := m.quarantine(limited, t, one.cause); err != nil {
-			m.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
-			return // it is tried again
-		}
-		m.suspects.drop(one, false)
+		m.convict(limited, one)
 	}
 }
 
-// accepted calls OnAccepted.
-func (m *Manager) accepted(ctx context.Context, r Record) {
-	if m.cfg.OnAccepted == nil {
-		return
+// convict quarantines one.
+func (m *Manager) convict(ctx context.Context, one *suspect) {
+	id := one.first.ID()
+	r, made, err := m.quarantine(ctx, one.first, &one.doubted)
+	if err != nil {
+		m.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", id), slog.String("error", session.Redact(err.Error())))
+		return // it is tried again
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			m.log.ErrorContext(ctx, "panic in OnAccepted", slog.String("tenant", r.ID), slog.String("panic", session.Redact(fmt.Sprint(p))))
-		}
-	}()
-	m.cfg.OnAccepted(ctx, r)
+	m.suspects.drop(one, false)
+	if made && m.cfg.OnQuarantine != nil {
+		m.notices.add(id, "OnQuarantine", func(ctx context.Context) { m.quarantined(ctx, r, one.cause) })
+	}
+}
+
+// accepted has OnAccepted called.
+func (m *Manager) accepted(r Record) {
+	if m.cfg.OnAccepted != nil {
+		m.notices.add(r.ID, "OnAccepted", func(ctx context.Context) { m.cfg.OnAccepted(ctx, r) })
+	}
 }

@@ -139,6 +139,31 @@ func TestInAStormOf401sQuarantinesAreHeld(t *testing.T) {
 	})
 }
 
+// A small service says when it is many.
+func TestAStormOfAFewIsHeldWhereItIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 4
+		var held atomic.Int64
+		f, bots := started(t, n, tenant.ManagerConfig{MaxQuarantines: n / 3, OnHold: func(context.Context, int) { held.Add(1) }})
+		end := f.refuse()
+		for i := range n {
+			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
+		}
+		time.Sleep(20 * time.Minute)
+		end()
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: n}, f.statuses(t))
+		assert.Equal(t, int64(1), held.Load())
+		for i := range n {
+			assert.NoError(t, f.getMe(fmt.Sprint("shop-", i)))
+		}
+		bots[0].Revoke() // and one alone takes no longer than ever
+		assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
+		time.Sleep(16 * time.Second)
+		assert.Equal(t, map[tenant.Status]int{tenant.Active: n - 1, tenant.Quarantined: 1}, f.statuses(t))
+	})
+}
+
 // Where many tokens are revoked indeed, it takes an hour.
 func TestManyRevokedTokensAreQuarantinedInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,9 +15,9 @@ const warmers = 64
 // Warm opens tenants before they are wanted, for a service that has just
 // started or was told of a rush. It reads a thousand records in a query, and
 // returns how many tenants are open in the end. Those that are suspended or not
-// there are left out; the error says how many failed otherwise, and why the
-// first did. A store that does not answer ends it. More ids than
-// [PoolConfig].MaxOpen make each other leave.
+// there are left out; the error says how many failed otherwise, such as those
+// whose row can't be read, and why the first did. A store that does not answer
+// ends it. More ids than [PoolConfig].MaxOpen make each other leave.
 func (p *Pool) Warm(ctx context.Context, ids []string) (int, error) {
 	w := &warming{pool: p}
 	for len(ids) > 0 && ctx.Err() == nil {

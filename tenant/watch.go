@@ -75,12 +75,15 @@ func (m *Manager) Start(ctx context.Context) error {
 	go func() {
 		defer close(done)
 		work.Wait()
+		m.notices.all.Wait()
 	}()
 	return nil
 }
 
-// Stop ends what Start began, and waits for its end. It may be called without
-// Start, and more than once. Stop the manager before its pool is closed.
+// Stop ends what Start began, and waits for its end, and for OnQuarantine and
+// OnAccepted of [ManagerConfig], whose contexts it does not end: what they hear
+// is told no second time. It may be called without Start, and more than once.
+// Stop the manager before its pool is closed.
 func (m *Manager) Stop() {
 	m.watcher.mu.Lock()
 	cancel, done := m.watcher.cancel, m.watcher.done
@@ -240,8 +243,8 @@ func (m *Manager) recheck(ctx context.Context, ids []string) {
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), maxBatch)]
 		err := m.recheckSome(ctx, some)
-		if ctx.Err() != nil {
-			return
+		if ctx.Err() != nil || errors.Is(err, errors.Closed) {
+			return // with the watch
 		}
 		if err != nil {
 			m.log.WarnContext(ctx, "open bots can't be compared with the store for now", slog.String("error", session.Redact(err.Error())))
@@ -262,9 +265,13 @@ func (m *Manager) recheckSome(ctx context.Context, ids []string) error {
 		defer m.pool.limits.begin(id)()
 		open[id], _, _ = m.pool.core.Peek(id)
 	}
-	stored, unread, err := m.readSome(ctx, ids)
+	// Nobody whose bot is to be closed is left out, whatever it takes.
+	stored, unread, err := readEach(ctx, m.store, ids, unbounded)
 	if err != nil || ctx.Err() != nil {
 		return err
+	}
+	if len(ids) > 1 && len(unread) == len(ids) {
+		return unread[ids[0]] // it is rather the store
 	}
 	for _, id := range ids {
 		if err := unread[id]; err != nil {
@@ -277,32 +284,6 @@ func (m *Manager) recheckSome(ctx context.Context, ids []string) error {
 		m.compare(id, stored, open[id])
 	}
 	return nil
-}
-
-// readSome reads tenants. Where the store fails in a way that waiting may not
-// mend, it reads them one by one, so that one that can't be read keeps nobody
-// from hearing of the others; the error then is that of none being readable.
-func (m *Manager) readSome(ctx context.Context, ids []string) (stored map[string]Record, unread map[string]error, err error) {
-	stored, err = m.store.GetMany(ctx, ids)
-	if !errors.Is(err, errors.Internal) {
-		return stored, nil, err
-	}
-	stored, unread = make(map[string]Record, len(ids)), make(map[string]error)
-	for _, id := range ids {
-		r, err := m.store.Get(ctx, id)
-		switch {
-		case err == nil:
-			stored[id] = r
-		case errors.Is(err, errors.Internal):
-			unread[id] = err
-		case !errors.Is(err, errors.NotFound):
-			return nil, nil, err
-		}
-	}
-	if len(ids) > 1 && len(unread) == len(ids) {
-		return nil, nil, err
-	}
-	return stored, unread, nil
 }
 
 // compare closes a bot that the stored record no longer allows, and makes the

@@ -481,3 +481,48 @@ func TestChangesAreHeardAfterAnOlderCopyWasRestored(t *testing.T) {
 		assert.Error(t, lease.Context().Err(), "who uses the bot is told to stop")
 	})
 }
+
+// closedStore is a store that was closed while somebody hears of a change.
+type closedStore struct {
+	tenant.Store
+	closed atomic.Bool
+	ended  atomic.Int64 // calls of those who hear
+}
+
+func (s *closedStore) GetMany(ctx context.Context, ids []string) (map[string]tenant.Record, error) {
+	if s.closed.Load() {
+		return nil, &errors.Error{Kind: errors.Closed, Op: "get tenants"}
+	}
+	return s.Store.GetMany(ctx, ids)
+}
+
+func (s *closedStore) Get(ctx context.Context, id string) (tenant.Record, error) {
+	if s.closed.Load() {
+		return tenant.Record{}, &errors.Error{Kind: errors.Closed, Op: "get tenant"}
+	}
+	return s.Store.Get(ctx, id)
+}
+
+func (s *closedStore) Watch(ctx context.Context, f func(tenant.Change)) error {
+	if s.closed.Swap(true) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	f(tenant.Change{})
+	s.ended.Add(1)
+	return &errors.Error{Kind: errors.Closed, Op: "watch tenants"}
+}
+
+// Or a database that waits for those who hear would wait for ever.
+func TestWhoHearsOfAChangeAsksNoStoreThatWasClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &closedStore{}
+		f := newFleetOn(t, func(s tenant.Store) tenant.Store { store.Store = s; return store }, tenant.PoolConfig{}, tenant.ManagerConfig{})
+		f.register(t, "shop")
+		require.NoError(t, f.getMe("shop"))
+		require.NoError(t, f.Start(bg))
+		time.Sleep(time.Minute)
+		assert.Equal(t, int64(1), store.ended.Load())
+		f.Stop()
+	})
+}

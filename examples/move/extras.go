@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"io"
 	"time"
 
+	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
+	"github.com/tgfleet/tgfleet/tenant/inbox"
 )
 
 // page is how much is read and written at a time.
@@ -122,13 +126,26 @@ func moveUsage(ctx context.Context, from, to database.DB) (n int, err error) {
 		batch = batch[:0]
 		return nil
 	}
-	for f := (tenant.Filter{Limit: page}); ; {
-		records, err := from.Tenants.List(ctx, f)
+	err = eachMoved(ctx, from, to, func(id string) error {
+		missing, err := missingUsage(ctx, from.Usage, to.Usage, id)
 		if err != nil {
-			return n, err
+			return err
 		}
-		if len(records) == 0 {
-			return n, add(0)
+		batch = append(batch, missing...)
+		return add(page)
+	})
+	if err == nil {
+		err = add(0)
+	}
+	return n, err
+}
+
+// eachMoved calls f for each tenant of the source that the target has too.
+func eachMoved(ctx context.Context, from, to database.DB, f func(id string) error) error {
+	for filter := (tenant.Filter{Limit: page}); ; {
+		records, err := from.Tenants.List(ctx, filter)
+		if err != nil || len(records) == 0 {
+			return err
 		}
 		ids := make([]string, len(records))
 		for i, r := range records {
@@ -136,23 +153,58 @@ func moveUsage(ctx context.Context, from, to database.DB) (n int, err error) {
 		}
 		both, err := moved(ctx, from.Tenants, to.Tenants, ids)
 		if err != nil {
-			return n, err
+			return err
 		}
-		for _, r := range records {
-			if _, ok := both[r.ID]; !ok {
+		for _, id := range ids {
+			if _, ok := both[id]; !ok {
 				continue
 			}
-			missing, err := missingUsage(ctx, from.Usage, to.Usage, r.ID)
-			if err != nil {
-				return n, err
-			}
-			batch = append(batch, missing...)
-			if err := add(page); err != nil {
-				return n, err
+			if err := f(id); err != nil {
+				return err
 			}
 		}
-		f.After = records[len(records)-1].ID
+		filter.After = ids[len(ids)-1]
 	}
+}
+
+// moveProofs copies who has proved to own a bot, of those tenants of whom the
+// target has no proof.
+func moveProofs(ctx context.Context, from, to database.DB) (n int, err error) {
+	err = eachMoved(ctx, from, to, func(id string) error {
+		p, err := from.Owners.Proof(ctx, id)
+		if errors.Is(err, errors.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := to.Owners.Proof(ctx, id); !errors.Is(err, errors.NotFound) {
+			return err // nil where there is one
+		}
+		if err = to.Owners.Prove(ctx, p); err == nil {
+			n++
+		}
+		return err
+	})
+	return n, err
+}
+
+// checkInbox refuses to leave updates behind that wait to be handled, and tells
+// of dead letters.
+func checkInbox(ctx context.Context, in inbox.Inbox, leave bool, stderr io.Writer) error {
+	d, err := in.Depth(ctx, "")
+	if err != nil {
+		return err
+	}
+	if n := d.Waiting + d.Leased; n > 0 && !leave {
+		return fmt.Errorf("%d updates wait to be handled and would be left behind: let the service empty its inbox first, or pass -leave-updates", n)
+	} else if n > 0 {
+		fmt.Fprintf(stderr, "%d updates that wait to be handled are left behind\n", n)
+	}
+	if d.Dead > 0 {
+		fmt.Fprintf(stderr, "%d dead letters are left behind\n", d.Dead)
+	}
+	return nil
 }
 
 // missingUsage returns a tenant's roll-ups that the target lacks.

@@ -1,6 +1,6 @@
 // Move copies all tenants from one database to another, such as from the
 // SQLite file that a service began with to a PostgreSQL, with what is known of
-// their bots: how they do and what they have done.
+// their bots: how they do, what they have done and who has proved to own them.
 //
 //	go run ./examples/move -from fleet.db -to postgres://fleet@db/fleet
 //
@@ -9,9 +9,16 @@
 // Stop the service meanwhile, or run it once more afterwards for tenants that
 // have been added.
 //
-// It does not move updates that wait to be handled, so let the service empty its
-// inbox first; nor proofs of ownership, which owners give again; nor the log of
-// changes, which begins with an entry of the import.
+// It does not move updates that wait to be handled, and refuses to begin while
+// there are some. To empty the inbox let the service run where nothing comes in,
+// such as without the address that Telegram knows, until all is handled: Telegram
+// keeps for a day what it can't deliver. With -leave-updates they stay behind.
+// Dead letters stay in any case, and how many is said: replay or drop them before.
+//
+// Nor does it move which updates were received within a day, so that one which
+// Telegram sends again is handled again; challenges that were not answered yet,
+// which owners are given anew; nor the log of changes, which begins with an entry
+// of the import.
 package main
 
 import (
@@ -45,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	to := flags.String("to", "", "the database to write")
 	fromKeys := flags.String("from-keys", "", "key file of -from; default "+database.KeysVariable+", else beside it")
 	toKeys := flags.String("to-keys", "", "key file of -to")
+	leave := flags.Bool("leave-updates", false, "go on where updates wait to be handled, and leave them behind")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -59,6 +67,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
+	if err := checkInbox(ctx, source.Inbox, *leave, stderr); err != nil {
+		return err
+	}
 	target, err := database.Open(ctx, *to, *toKeys)
 	if err != nil {
 		return err
@@ -72,7 +83,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	snapshots, healthErr := moveHealth(ctx, source, target)
 	rollups, usageErr := moveUsage(ctx, source, target)
 	fmt.Fprintf(stdout, "health of %d tenants and %d hours and days of usage moved\n", snapshots, rollups)
-	return errors.Join(err, healthErr, usageErr)
+	proofs, proofErr := moveProofs(ctx, source, target)
+	fmt.Fprintf(stdout, "%d proofs of ownership moved\n", proofs)
+	return errors.Join(err, healthErr, usageErr, proofErr)
 }
 
 // move exports into a pipe and imports from it, with a key that lives as long.

@@ -38,6 +38,8 @@ type DB struct {
 	own  bool
 	idle time.Duration // idleLimit, but for tests
 
+	closing time.Duration // closeTime, but for tests
+
 	watches *watches
 	flushes *flushes
 	tenants *Tenants
@@ -123,7 +125,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*DB, error) {
 	if bad = append(bad, badInbox...); len(bad) > 0 {
 		return nil, sqlstore.Fail(op, "", errors.Internal, errors.Join(bad...))
 	}
-	db := &DB{cfg: cfg, pool: pool, idle: idleLimit, watches: newWatches()}
+	db := &DB{cfg: cfg, pool: pool, idle: idleLimit, closing: closeTime, watches: newWatches()}
 	if err := db.migrate(ctx); err != nil {
 		return nil, failure(ctx, op, "", err)
 	}
@@ -150,16 +152,38 @@ func (db *DB) Leases() *Leases { return db.leases }
 // Ownership returns the store of proofs that bots are their tenants'.
 func (db *DB) Ownership() *Ownership { return db.owners }
 
-// Close ends those who watch, and waits for them; ends what the inbox has going;
-// and closes the pool that [Open] made. What is under way ends first. The pool
-// that was given to [New] stays open.
+// closeTime is how long Close waits. A transaction of the inbox may take as long.
+const closeTime = putTime
+
+// Close ends those who watch, ends what the inbox has going, and closes the pool
+// that [Open] made. What is under way ends first, and Close waits for it, for
+// 30 s at most: what hangs by then, since the server is gone or who watches does
+// not return, ends with its own context, and the error is of kind
+// [errors.Timeout]. Close may be called again to wait on.
+//
+// The pool that was given to [New] stays open, and who uses it there goes on.
+// Stop managers, pollers and workers first.
 func (db *DB) Close() error {
-	db.watches.close()
-	db.inbox.close()
-	if db.own {
-		db.pool.Close()
+	db.watches.stop(errWatchClosed)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		db.inbox.close()
+		if db.own {
+			// Before those who watch have ended: they may be asking for what
+			// can't be reached, until it is closed.
+			db.pool.Close()
+		}
+		db.watches.close()
+	}()
+	timer := time.NewTimer(db.closing)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		return sqlstore.Fail("close database", "", errors.Timeout, errors.New("not all that was under way has ended"))
 	}
-	return nil
 }
 
 // name puts the schema into a statement.

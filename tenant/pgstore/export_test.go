@@ -16,3 +16,6 @@ func (db *DB) InboxStatements() (now, seen, forgetSeen, lease, look, leaseOf str
 	s := db.inbox.sql
 	return s.now, s.seen, s.forgetSeen, s.lease, s.look, s.leaseOf
 }
+
+// SetCloseTime sets how long Close waits.
+func (db *DB) SetCloseTime(d time.Duration) { db.closing = d }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -185,15 +186,22 @@ func (s *Tenants) scan(row pgx.Row) (tenant.Record, error) {
 	var r tenant.Record
 	var sealed []byte
 	var status, limits, metadata string
-	var created, updated *time.Time
+	var created, updated pgtype.Timestamptz // which may be infinite
 	err := row.Scan(&r.ID, &r.BotID, &r.Username, &r.Name, &sealed, &status, &r.Reason, &r.Health,
 		&limits, &metadata, &r.Version, &created, &updated)
 	if err != nil {
 		return tenant.Record{}, err
 	}
-	r.CreatedAt, r.UpdatedAt = timeOf(created), timeOf(updated)
+	r.CreatedAt, r.UpdatedAt = created.Time.UTC(), updated.Time.UTC()
 	sqlstore.Unseal(s.db.cfg.Keys, &r, sealed)
-	sqlstore.Decode(&r, status, limits, metadata)
+	var bad []string
+	if created.InfinityModifier != pgtype.Finite {
+		bad = append(bad, "created_at")
+	}
+	if updated.InfinityModifier != pgtype.Finite {
+		bad = append(bad, "updated_at")
+	}
+	sqlstore.Decode(&r, status, limits, metadata, bad...)
 	return r, nil
 }
 
@@ -332,11 +340,11 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.En
 		defer rows.Close()
 		for rows.Next() {
 			var e tenant.Entry
-			var at *time.Time
+			var at pgtype.Timestamptz // an infinite one is none
 			if err := rows.Scan(&e.Seq, &at, &e.Tenant, &e.BotID, &e.Version, &e.Actor, &e.Action, &e.Detail); err != nil {
 				return err
 			}
-			e.Time = timeOf(at)
+			e.Time = at.Time.UTC()
 			page = append(page, e)
 		}
 		return rows.Err()
@@ -350,8 +358,12 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) (page []tenant.En
 // PruneLog removes the oldest entries of the log that are from before a time, at
 // most limit of them, and returns how many it removed. Entries without a time are
 // the oldest. It is for who calls it every now and then, again while it removes
-// as many as it may; of several at the same time none waits for another.
+// as many as it may; of several at the same time none waits for another. A limit
+// of 0 and less removes nothing, and nothing is from before the zero time.
 func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
+	if before.IsZero() { // a bound that was not set is none
+		limit = 0
+	}
 	var n int64
 	err := s.db.change(ctx, func(conn *pgxpool.Conn) error {
 		tag, err := conn.Exec(ctx, s.pruneLog, sqlstore.Bound(before), max(limit, 0))

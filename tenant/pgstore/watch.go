@@ -76,7 +76,8 @@ func (s *Tenants) Watch(ctx context.Context, f func(tenant.Change)) error {
 	}
 	defer end()
 	err := s.watch(ctx, f)
-	if context.Cause(ctx) == errWatchClosed {
+	// The connection may break before the one context has ended the other.
+	if context.Cause(ctx) == errWatchClosed || ctx.Err() == nil && s.db.watches.ctx.Err() != nil {
 		return sqlstore.Fail(op, "", errors.Closed, errWatchClosed)
 	}
 	return failure(ctx, op, "", err)

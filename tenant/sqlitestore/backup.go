@@ -11,7 +11,8 @@ import (
 )
 
 // Backup writes a copy of the database, as it is at one moment, into a new file
-// that only its owner may read. Others go on reading and writing meanwhile. A
+// that only its owner may read. Others go on reading and writing meanwhile, and
+// [DB.Close] waits for it: the end of ctx ends it sooner. A
 // file that is there already is an error ([os.ErrExist]); after any other error
 // none is left.
 //
@@ -22,6 +23,10 @@ import (
 // the clear.
 func (db *DB) Backup(ctx context.Context, path string) error {
 	const op = "back up database"
+	if err := db.begin(); err != nil {
+		return failure(ctx, op, "", err)
+	}
+	defer db.changes.Done()
 	path, err := filepath.Abs(path) // of which SQLite takes none for a URI
 	if err == nil {
 		err = absent(path)

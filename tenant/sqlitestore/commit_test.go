@@ -97,7 +97,7 @@ func TestAChangeWhoseAnswerIsLostMayHaveBeenMade(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ring := keys(t)
 			for what, change := range changes(t, ring) {
-				db := open(t, newFile(t), ring)
+				db := open(t, readyFile(t), ring)
 				_, err := db.Tenants().Put(t.Context(), storetest.Record(t, "a", 1))
 				require.NoError(t, err)
 				_, err = db.Inbox().Put(t.Context(), []inbox.Update{message("a", "1", 1)})
@@ -116,7 +116,7 @@ func TestAChangeWhoseAnswerIsLostMayHaveBeenMade(t *testing.T) {
 }
 
 func TestAChangeThatWasNotCommittedWasNotMade(t *testing.T) {
-	db := open(t, newFile(t), keys(t))
+	db := open(t, readyFile(t), keys(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	err := db.Change(ctx, func(tx *sql.Tx) error {
 		_, err := tx.Exec("DELETE FROM tenants")
@@ -130,7 +130,7 @@ func TestAChangeThatWasNotCommittedWasNotMade(t *testing.T) {
 // A caller who leaves while his updates are being stored can't know, and one
 // whose updates wait their turn can.
 func TestWhoLeavesTheInboxIsToldWhetherItMayBeDone(t *testing.T) {
-	db := open(t, newFile(t), keys(t))
+	db := open(t, readyFile(t), keys(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	begun, left := make(chan struct{}), make(chan struct{})
 	db.OnCommit(func(tx *sql.Tx) error {

@@ -52,7 +52,7 @@ type DB struct {
 
 	mu      sync.Mutex // guards closed
 	closed  bool
-	changes sync.WaitGroup // those under way; none begins once closed is set
+	changes sync.WaitGroup // those under way, and backups; none begins once closed is set
 
 	flushes *flushes
 	tenants *Tenants
@@ -237,8 +237,8 @@ func (db *DB) Leases() *Leases { return db.leases }
 // Ownership returns the store of proofs that bots are their tenants'.
 func (db *DB) Ownership() *Ownership { return db.owners }
 
-// Close closes the database. Changes that are under way end first; what comes
-// later fails. Those who watch get an error of kind [errors.Closed]. The last
+// Close closes the database. Changes that are under way end first, and backups,
+// however long they take; what comes later fails. Those who watch get an error of kind [errors.Closed]. The last
 // one to close a file leaves nothing beside it.
 func (db *DB) Close() error {
 	if db.inbox != nil {
@@ -281,7 +281,7 @@ func (db *DB) makeRoom(ctx context.Context, err error) {
 	}
 }
 
-// begin announces a change, which is to call db.changes.Done.
+// begin announces a change or a backup, which is to call db.changes.Done.
 func (db *DB) begin() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()

@@ -99,3 +99,6 @@ func Statements() map[string]string {
 	}
 	return all
 }
+
+// SetWakeMost sets how many chats whose time has come a lease wakes.
+func (in *Inbox) SetWakeMost(n int) { in.wakes = n }

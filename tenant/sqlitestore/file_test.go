@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -195,6 +197,31 @@ func TestABackupIsThereOnceItIsWhole(t *testing.T) {
 	})
 }
 
+func TestCloseWaitsForABackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := sqlitestore.Open(t.Context(), sqlitestore.Memory, sqlitestore.Config{Keys: keys(t)})
+		require.NoError(t, err)
+		dir := t.TempDir()
+		path := filepath.Join(dir, "copy")
+		done := make(chan error, 1)
+		closed := make(chan []string)
+		require.NoError(t, db.Change(t.Context(), func(*sql.Tx) error { // on the one connection
+			go func() { done <- db.Backup(t.Context(), path) }()
+			synctest.Wait()
+			go func() {
+				assert.NoError(t, db.Close())
+				closed <- files(t, dir+"/")
+			}()
+			synctest.Wait()
+			return nil
+		}))
+		assert.Equal(t, []string{path}, <-closed, "the copy, whole, and nothing beside it")
+		require.NoError(t, <-done)
+		assert.ErrorIs(t, db.Backup(t.Context(), filepath.Join(dir, "late")), errors.Closed)
+		assert.Equal(t, []string{path}, files(t, dir+"/"))
+	})
+}
+
 func TestABackupGoesWhereItIsTold(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, newFile(t), keys(t))
@@ -247,4 +274,27 @@ func TestALinkToNothingYetIsFollowed(t *testing.T) {
 	info, err := os.Stat(target)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+// A page of the file is damaged, as by a disk that forgets.
+func TestARowThatCantBeReadHidesNoOther(t *testing.T) {
+	path, ring := newFile(t), keys(t)
+	db := open(t, path, ring)
+	storetest.Unreadable(t, db.Tenants(), func(id string) {
+		require.NoError(t, db.Exec("PRAGMA wal_checkpoint(TRUNCATE)"))
+		file, err := os.ReadFile(path)
+		require.NoError(t, err)
+		const page = 4096
+		number := strings.TrimPrefix(id, "tenant-")
+		at := bytes.Index(file, []byte(strings.Repeat("0", 1000)+number+`"}`))
+		require.Positive(t, at, "where its metadata ends")
+		// The page before that one, of its own: it begins with the next one's
+		// number, which now is none of the file's.
+		at = at/page*page - page
+		require.Equal(t, strings.Repeat("0", 100), string(file[at+4:at+104]))
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt([]byte{0x7f, 0xff, 0xff, 0xff}, int64(at))
+		require.NoError(t, errors.Join(err, f.Close()))
+	})
 }

@@ -20,7 +20,7 @@ func BenchmarkHealth(b *testing.B) {
 }
 
 func TestWritersAreForgottenAfterAWhile(t *testing.T) {
-	path := newFile(t)
+	path := readyFile(t)
 	db := open(t, path, keys(t))
 	for _, w := range []string{"old", "young"} {
 		require.NoError(t, db.Health().Merge(t.Context(), health.Flush{Writer: w, Seq: 5}, nil))
@@ -42,7 +42,7 @@ func TestWritersAreForgottenAfterAWhile(t *testing.T) {
 // What an operator or a newer version has written and this one does not
 // understand is an error that names the tenant, and it stays as it is.
 func TestARowThatIsNotUnderstoodIsKept(t *testing.T) {
-	db := open(t, newFile(t), keys(t))
+	db := open(t, readyFile(t), keys(t))
 	s := db.Health()
 	require.NoError(t, s.Merge(t.Context(), health.Flush{Writer: "w", Seq: 1}, []health.Snapshot{{Tenant: "a"}}))
 	require.NoError(t, db.Exec(`UPDATE health SET data = '{"requests": "many"}' WHERE tenant = 'a'`))

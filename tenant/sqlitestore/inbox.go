@@ -48,6 +48,7 @@ type Inbox struct {
 	room  *sqlinbox.Room
 	waker sqlinbox.Waker
 	stmts inboxStmts
+	wakes int // wakeMost, but for tests
 
 	// Of the queue's goroutine alone.
 	ready   sqlinbox.Ready
@@ -65,7 +66,7 @@ const inboxBatch = 256
 
 func newInbox(ctx context.Context, db *DB) (*Inbox, error) {
 	cfg, _ := sqlinbox.Config(db.cfg.Inbox).WithDefaults() // Open has looked at it
-	in := &Inbox{db: db, cfg: cfg, room: sqlinbox.NewRoom(cfg)}
+	in := &Inbox{db: db, cfg: cfg, room: sqlinbox.NewRoom(cfg), wakes: wakeMost}
 	in.queue = sqlinbox.NewQueue(inboxBatch, in.transact, func(err error) bool {
 		return errors.Is(failure(context.Background(), "", "", err), errors.Internal)
 	})

@@ -79,8 +79,8 @@ var inboxTexts = [inboxStmtCount]string{
 
 	wakeChats: fmt.Sprintf(`UPDATE inbox_chats SET at = due.place
 		FROM (SELECT tenant, chat, ?2 + row_number() OVER (ORDER BY at) AS place FROM inbox_chats
-			WHERE at <= ?1 AND %s ORDER BY at LIMIT %d) AS due
-		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat RETURNING inbox_chats.tenant`, isTime, wakeMost),
+			WHERE at <= ?1 AND %s ORDER BY at LIMIT ?3 + 0) AS due
+		WHERE inbox_chats.tenant = due.tenant AND inbox_chats.chat = due.chat RETURNING inbox_chats.tenant`, isTime),
 	dataVersion: "PRAGMA data_version",
 	// From tenant to tenant, however many chats each has.
 	readyTenants: `WITH RECURSIVE walk (tenant) AS (
@@ -220,7 +220,7 @@ func (t *inboxTx) wake() error {
 		return err
 	}
 	t.counter-- // it is free still
-	rows, err := t.rows(wakeChats, t.now.UnixMicro(), place-1)
+	rows, err := t.rows(wakeChats, t.now.UnixMicro(), place-1, t.in.wakes)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ func TestLeasesKeepTheContract(t *testing.T) {
 	paths := map[polling.Leases]string{}
 	pollingtest.TestLeases(t, pollingtest.Harness{
 		Open: func(t *testing.T) polling.Leases {
-			path := newFile(t)
+			path := readyFile(t)
 			s := open(t, path, ring).Leases()
 			paths[s] = path
 			return s

@@ -12,7 +12,7 @@ func TestProofsKeepTheContract(t *testing.T) {
 	paths := map[ownership.Store]string{}
 	ownershiptest.TestStore(t, ownershiptest.Harness{
 		Open: func(t *testing.T) ownership.Store {
-			path := newFile(t)
+			path := readyFile(t)
 			s := open(t, path, ring).Ownership()
 			paths[s] = path
 			return s

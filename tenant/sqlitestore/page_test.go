@@ -16,7 +16,7 @@ import (
 const mib = 1 << 20
 
 func TestAPageIsBoundedByItsBytesToo(t *testing.T) {
-	s := open(t, newFile(t), keys(t)).Tenants()
+	s := open(t, readyFile(t), keys(t)).Tenants()
 	var want []string
 	for i := range 20 {
 		r := storetest.Record(t, fmt.Sprintf("t%02d", i), int64(i+1))
@@ -41,7 +41,7 @@ func TestAPageIsBoundedByItsBytesToo(t *testing.T) {
 }
 
 func TestADeadLetterThatIsLongerThanAPageIsListed(t *testing.T) {
-	in := open(t, newFile(t), keys(t)).Inbox()
+	in := open(t, readyFile(t), keys(t)).Inbox()
 	for i := range int64(3) {
 		u := message("a", "1", i+1)
 		u.Raw = make([]byte, 9*mib)

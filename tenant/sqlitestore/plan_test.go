@@ -11,7 +11,7 @@ import (
 
 // At a fleet's size no statement that is run often may read a whole table.
 func TestStatementsUseTheIndexes(t *testing.T) {
-	db := open(t, newFile(t), keys(t))
+	db := open(t, readyFile(t), keys(t))
 	all := sqlitestore.Statements()
 	for _, text := range []string{
 		"SELECT data FROM health WHERE tenant = ?",

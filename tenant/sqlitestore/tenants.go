@@ -377,8 +377,11 @@ func (s *Tenants) Log(ctx context.Context, f tenant.LogFilter) ([]tenant.Entry, 
 //		}
 //	}
 //
-// A limit of 0 and less removes nothing.
+// A limit of 0 and less removes nothing, and nothing is from before the zero time.
 func (s *Tenants) PruneLog(ctx context.Context, before time.Time, limit int) (int, error) {
+	if before.IsZero() { // a bound that was not set is none
+		limit = 0
+	}
 	var n int64
 	err := s.db.change(ctx, func(tx *sql.Tx) error {
 		result, err := tx.StmtContext(ctx, s.oldEntries).ExecContext(ctx, sqlstore.Bound(before).UnixMicro(), max(limit, 0))

@@ -25,6 +25,11 @@ type Harness struct {
 	// Bubble runs a test where time is virtual, such as [synctest.Test]. Nil
 	// runs it as it is.
 	Bubble func(t *testing.T, f func(t *testing.T))
+	// Checks bounds how many runs of actions at random the inbox is compared with
+	// a model over, where -rapid.checks does not say: each has an inbox of its own,
+	// and to open one may take long. 0 is 12 without Bubble, and else as many as
+	// rapid makes.
+	Checks int
 }
 
 // Config is what an inbox is to keep to. Zero fields are the inbox's own.
@@ -39,10 +44,14 @@ type Config struct {
 func Run(t *testing.T, h Harness) {
 	checks := math.MaxInt // as -rapid.checks says
 	bubble := h.Bubble != nil
+	switch {
+	case given("rapid.checks"):
+	case h.Checks > 0:
+		checks = h.Checks
+	case !bubble:
+		checks = 12
+	}
 	if !bubble {
-		if !given("rapid.checks") {
-			checks = 12
-		}
 		h.Bubble = func(t *testing.T, f func(*testing.T)) { t.Run("", f) } // what ends with the test ends with each check
 	}
 	for _, test := range []struct {

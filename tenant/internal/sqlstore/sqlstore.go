@@ -91,9 +91,9 @@ func Unseal(keys *seal.Ring, r *tenant.Record, sealed []byte) {
 // Decode sets the parts of a record that are stored as text. A row that is not
 // understood, such as one that a newer version of the code wrote, becomes a
 // record that nobody can use rather than an error: it keeps nobody from reading
-// the others. It is called after Unseal.
-func Decode(r *tenant.Record, status, limits, metadata string) {
-	var bad []string
+// the others. It is called after Unseal; bad are columns that are known not to
+// be understood.
+func Decode(r *tenant.Record, status, limits, metadata string, bad ...string) {
 	note := func(column string, err error) {
 		if err != nil { // whose text may be the column's
 			bad = append(bad, column)
