@@ -102,7 +102,7 @@ func TestWebhookDelivery(t *testing.T) {
 		require.Equal(t, "s3cret_-", h.heads[0].Get("X-Telegram-Bot-Api-Secret-Token"))
 		require.Equal(t, "application/json", h.heads[0].Get("Content-Type"))
 		require.Zero(t, bot.Pending())
-		require.Equal(t, gotgbot.WebhookInfo{Url: "https://example.com/hook", MaxConnections: 40}, info(t, srv, bot))
+		require.Equal(t, gotgbot.WebhookInfo{Url: "https://example.com/hook", IpAddress: "<unknown>", MaxConnections: 40}, info(t, srv, bot))
 	})
 }
 
@@ -365,6 +365,8 @@ func TestWebhookLife(t *testing.T) {
 		require.Equal(t, []string{"waits"}, h.texts(), "what had waited is delivered")
 		require.Equal(t, gotgbot.WebhookInfo{Url: "https://example.com/2", MaxConnections: 7, IpAddress: "203.0.113.5",
 			AllowedUpdates: []string{"message"}}, info(t, srv, bot))
+		require.True(t, call(t, srv, token, "setWebhook", "url", "https://203.0.113.7/2").OK)
+		require.Equal(t, "203.0.113.7", info(t, srv, bot).IpAddress, "the one in use, fixed or not")
 		h.answer = func(_ int, w http.ResponseWriter, _ gotgbot.Update) { w.WriteHeader(500) }
 		ann.Write(bot, "fails")
 		synctest.Wait()
