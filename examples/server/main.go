@@ -194,8 +194,14 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if n == 0 {
+	switch {
+	case n > 0:
+	case len(accounts) > 0:
 		return fmt.Errorf("none of %d bots could be registered", len(accounts))
+	case o.listen == "":
+		return fmt.Errorf("no bots, and no -listen at which one could be registered")
+	default:
+		log.Info("no bots yet; register one by POST /api/bots")
 	}
 	log.Info("running", "bots", n)
 	<-ctx.Done()
