@@ -375,6 +375,28 @@ func TestWebhookLife(t *testing.T) {
 	})
 }
 
+// The server keeps webhooks by token (telegram-bot-api, Client.cpp, save_webhook).
+func TestAWebhookGoesWithItsToken(t *testing.T) {
+	h := &hook{}
+	hooked(t, h, nil, func(t *testing.T, srv *bottest.Server, bot *bottest.Bot, ann *bottest.User) {
+		ann.Write(bot, "by the old one")
+		synctest.Wait()
+		fresh := bot.RotateToken()
+		require.Equal(t, gotgbot.WebhookInfo{}, info(t, srv, bot))
+		ann.Write(bot, "waits")
+		synctest.Wait()
+		require.Equal(t, 1, bot.Pending())
+		require.True(t, call(t, srv, fresh, "setWebhook", "url", "https://example.com/hook").OK)
+		synctest.Wait()
+		require.Equal(t, []string{"by the old one", "waits"}, h.texts())
+		bot.Revoke()
+		ann.Write(bot, "for nobody")
+		synctest.Wait()
+		require.Len(t, h.texts(), 2)
+		require.Equal(t, 1, bot.Pending())
+	})
+}
+
 func TestWebhookOverASocket(t *testing.T) {
 	got := make(chan string, 1)
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

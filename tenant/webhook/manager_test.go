@@ -481,6 +481,24 @@ func TestAnAddressIsOneThatTelegramDeliversTo(t *testing.T) {
 	}
 }
 
+func TestAfterANewTokenTheWebhookIsSetAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		bot, ann := f.add(t, "a"), f.srv.NewUser("Ann")
+		m := f.webhooks(t, unpaced(webhook.ManagerConfig{}))
+		_, err := m.Ensure(bg, "a", webhook.Options{})
+		require.NoError(t, err)
+		_, err = f.Rotate(bg, "a", bot.RotateToken())
+		require.NoError(t, err)
+		ann.Write(bot, "hi")
+		r, err := m.Ensure(bg, "a", webhook.Options{})
+		require.NoError(t, err)
+		assert.True(t, r.Changed)
+		assert.Empty(t, r.Before.Url)
+		assert.EqualValues(t, 1, r.Before.PendingUpdateCount, "what came meanwhile waits")
+	})
+}
+
 // Telegram shows the address in use, but not whether it is fixed.
 func TestAnAddressThatNobodyWantsIsGoneOnceAllIsSetAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
