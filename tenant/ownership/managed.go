@@ -14,6 +14,8 @@ import (
 
 // Tenants is where managed bots become tenants; [tenant.Manager] is it.
 type Tenants interface {
+	// Each is as the tenant.Manager's method of that name.
+
 	Register(ctx context.Context, id, token string, options ...tenant.Option) (tenant.Record, error)
 	Rotate(ctx context.Context, id, token string) (tenant.Record, error)
 	Get(ctx context.Context, id string) (tenant.Record, error)
@@ -21,6 +23,8 @@ type Tenants interface {
 
 // Records find the tenant of a bot; every [tenant.Store] does.
 type Records interface {
+	// ByBot returns the record of the tenant that a bot belongs to; an error of
+	// kind [errors.NotFound] where there is none.
 	ByBot(ctx context.Context, botID int64) (tenant.Record, error)
 }
 

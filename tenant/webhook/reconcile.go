@@ -48,6 +48,7 @@ type Report struct {
 
 // Failure is a tenant whose webhook could not be brought in order.
 type Failure struct {
+	// Tenant is the tenant's id, and Err has the kinds of Ensure's.
 	Tenant string
 	Err    error
 }
