@@ -41,6 +41,27 @@
 //		return err
 //	})
 //
+// Where records live is a Store's: [github.com/tgfleet/tgfleet/tenant/sqlitestore]
+// is a file and [github.com/tgfleet/tgfleet/tenant/pgstore] a PostgreSQL, with
+// tokens that [github.com/tgfleet/tgfleet/tenant/seal] has sealed. Whether a
+// tenant owns its bot, [github.com/tgfleet/tgfleet/tenant/ownership] finds out.
+//
+// # Updates in
+//
+// Package [github.com/tgfleet/tgfleet/tenant/inbox] keeps what was received until
+// it is handled. [github.com/tgfleet/tgfleet/tenant/webhook] or
+// [github.com/tgfleet/tgfleet/tenant/polling] brings it, and workers call a
+// handler, which may be gotgbot's dispatcher:
+//
+//	d := inbox.NewDispatcher(nil)
+//	d.AddHandler(handlers.NewCommand("start", start))
+//	workers, err := inbox.NewWorkers(db.Inbox(), pool, d, inbox.WorkersConfig{})
+//	err = workers.Start(context.Background())
+//	receiver, err := webhook.NewReceiver(db.Inbox(), keys, webhook.Config{Tenants: db.Tenants()})
+//	mux.Handle("POST /webhook/{opaque}", receiver)
+//
+// The example Service of package sqlitestore is such a service as a whole.
+//
 // # Health and usage
 //
 // Package [github.com/tgfleet/tgfleet/health] knows how each bot does, and tells
@@ -55,6 +76,18 @@
 //		Health: monitor,
 //		Forget: []tenant.Forgetter{recorder},
 //	})
+//
+// # The end
+//
+// What was made later is ended earlier: first what brings in work (the web
+// server, a Supervisor of polling), then the Workers, the Manager, the Pool, the
+// Session, the Guard, the Monitor and the Recorder, and at last the database. A
+// defer behind each part has this order.
+//
+// What has a Start runs until its Stop, or until the context of Start ends, which
+// breaks off what is under way. So that context is not the one which a signal
+// ends, but outlives it; and Stop and Close get one that leaves them some
+// seconds.
 //
 // # Errors
 //

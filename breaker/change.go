@@ -10,6 +10,7 @@ import (
 
 // Change is a change of state.
 type Change struct {
+	// From and To are the states before and after.
 	From, To State
 	// Reason is why.
 	Reason Reason

@@ -11,6 +11,8 @@ import (
 
 // Transition is a change of a tenant's status.
 type Transition struct {
+	// Tenant is whose status it is, From and To what it was and became, and At
+	// when.
 	Tenant string    `json:"tenant"`
 	From   Status    `json:"from"`
 	To     Status    `json:"to"`
@@ -113,6 +115,7 @@ func (a Alert) last() []Transition {
 // monitor has to stop. An error is logged, and the alert is not told again; a
 // handler that can succeed later tries again itself, as [PostAlerts] does.
 type AlertHandler interface {
+	// Handle tells of an alert, and returns when that is done.
 	Handle(ctx context.Context, a Alert) error
 }
 

@@ -477,7 +477,7 @@ func TestAReasonIsShortAndOneLine(t *testing.T) {
 	assert.Equal(t, "suspended: a b? 123456789:***", get(t, m, "b").Reason)
 }
 
-func TestAReportAsJSONHasTheAuditsNames(t *testing.T) {
+func TestAReportAsJSONHasTheNamesThatPagesRead(t *testing.T) {
 	m := newMonitor(t, health.Config{})
 	m.Observe("a", health.Outcome{Latency: 1500 * time.Microsecond})
 	text, err := json.Marshal(get(t, m, "a"))
@@ -490,6 +490,13 @@ func TestAReportAsJSONHasTheAuditsNames(t *testing.T) {
 	assert.EqualValues(t, 300, got["window"].(map[string]any)["within_s"])
 	assert.Equal(t, "closed", got["breaker"])
 	assert.NotContains(t, got, "last_failure")
+
+	fleet, err := json.Marshal(m.Fleet())
+	require.NoError(t, err)
+	got = nil
+	require.NoError(t, json.Unmarshal(fleet, &got))
+	assert.NotContains(t, got["latency"], "average_ms", "a fleet has none, and it is not 0")
+	assert.Contains(t, got["latency"], "p50_ms")
 }
 
 func TestNamesOfStatesReadBack(t *testing.T) {

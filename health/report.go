@@ -86,7 +86,7 @@ func (r Rate) MarshalJSON() ([]byte, error) {
 // Latency is how long calls took.
 type Latency struct {
 	// Average is a moving one, in which each call weighs 30 % and all before
-	// it the rest. In a [Fleet] it is 0.
+	// it the rest. In a [Fleet] it is 0, which its JSON leaves out.
 	Average time.Duration
 	// P50, P95 and P99 are percentiles: of the last 4,000 calls or more for a
 	// tenant, of all since the start for a fleet. See [Sketch] for how exact
@@ -97,8 +97,11 @@ type Latency struct {
 // MarshalJSON writes milliseconds.
 func (l Latency) MarshalJSON() ([]byte, error) {
 	ms := func(d time.Duration) float64 { return float64(d.Round(time.Microsecond)) / float64(time.Millisecond) }
-	return fmt.Appendf(nil, `{"average_ms":%g,"p50_ms":%g,"p95_ms":%g,"p99_ms":%g}`,
-		ms(l.Average), ms(l.P50), ms(l.P95), ms(l.P99)), nil
+	text := []byte{'{'}
+	if l.Average > 0 || l.P50 == 0 {
+		text = fmt.Appendf(text, `"average_ms":%g,`, ms(l.Average))
+	}
+	return fmt.Appendf(text, `"p50_ms":%g,"p95_ms":%g,"p99_ms":%g}`, ms(l.P50), ms(l.P95), ms(l.P99)), nil
 }
 
 // Get returns what is known of a tenant, false where nothing is.

@@ -12,6 +12,7 @@ import (
 // It is written and read as JSON, which later versions of the library extend
 // and do not change. A store may keep it as one column, or as many.
 type Snapshot struct {
+	// Tenant is the tenant's id.
 	Tenant string `json:"tenant"`
 
 	// Requests, Failures, Rejected and Refused are as in [Report]. Those of

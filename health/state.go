@@ -65,7 +65,7 @@ const (
 	// keepAged is how many latencies, at most, count besides the fresh ones.
 	keepAged = 4096
 
-	emaAlpha = 0.3 // the audit's
+	emaAlpha = 0.3 // the weight of the newest call in the running average
 
 	// forgiveConflict is much longer than the minute that a long poll may
 	// take, so that one 409 for each is not forgiven.

@@ -27,6 +27,7 @@ type Limiter interface {
 // Scheduler asks for a call of f whenever it is worth asking again; f is quick
 // and may be called from any goroutine, though not from within Take or Give.
 type Notifier interface {
+	// Notify adds f to those who are told.
 	Notify(f func())
 }
 

@@ -4,6 +4,7 @@ import "time"
 
 // Scope names what can be frozen. Its zero value is everything.
 type Scope[K comparable] struct {
+	// Level says how wide it is.
 	Level Level
 	// Tenant is for LevelTenant and LevelKey, Key for LevelKey.
 	Tenant string

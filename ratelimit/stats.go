@@ -33,12 +33,15 @@ type Stats struct {
 
 // TenantStats are a tenant's figures.
 type TenantStats struct {
+	// Waiting and InFlight count the tenant's requests that wait and those that
+	// are under way, now.
 	Tenant   string `json:"tenant"`
 	Waiting  int    `json:"waiting"`
 	InFlight int    `json:"in_flight"`
 	// Admitted counts since the tenant is remembered.
-	Admitted uint64        `json:"admitted"`
-	Frozen   time.Duration `json:"frozen_ns"`
+	Admitted uint64 `json:"admitted"`
+	// Frozen is for how long the tenant still is; 0 where it is not.
+	Frozen time.Duration `json:"frozen_ns"`
 }
 
 // Stats returns the figures of this moment, with the top tenants of which most

@@ -34,6 +34,7 @@ func (a Action) String() string {
 
 // Decision is what to do about an error. The zero Decision is to stop.
 type Decision struct {
+	// Action is what to do.
 	Action Action
 	// After is how long the other side said to wait. The next attempt is never
 	// sooner: jitter only adds to it and [Config].Max does not cut it. 0 and

@@ -10,6 +10,8 @@ import (
 // of one tenant by one goroutine at a time, in the order of what was stored,
 // and must not call the pool or its manager.
 type Limiter interface {
+	// SetTenant says which limits a tenant has from now on. The error names what
+	// makes no sense.
 	SetTenant(id string, limits session.Limits) error
 }
 

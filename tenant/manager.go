@@ -192,6 +192,9 @@ func (m *Manager) identify(ctx context.Context, id string, t session.Token) (Rec
 // suspended. Leases that are out keep the old token, which Telegram no longer
 // accepts, until they end; no new instance opens before that.
 //
+// Telegram keeps a webhook by the token, so it is gone with the old one: set it
+// again, such as by Ensure of package webhook's Manager. Updates wait meanwhile.
+//
 // A token of another bot is [errors.WrongBot].
 func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) {
 	t, err := session.ParseToken(token)

@@ -27,6 +27,7 @@ type Health interface {
 // Forgetter drops what it keeps of tenants that are gone, such as
 // usage.Recorder. Forgetting one of whom nothing is kept is no error.
 type Forgetter interface {
+	// Forget drops what there is of a tenant. After an error it may be called again.
 	Forget(ctx context.Context, tenant string) error
 }
 

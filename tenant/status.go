@@ -11,7 +11,8 @@ const (
 	// Suspended: somebody switched it off, with [Manager.Suspend].
 	Suspended
 	// Quarantined: Telegram answered 401, so its token is no longer valid.
-	// [Manager.Rotate] with a new token makes it active again.
+	// [Manager.Rotate] with a new token makes it active again, and so does
+	// [Manager.Resume] where Telegram accepts the old one again.
 	Quarantined
 )
 

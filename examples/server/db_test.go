@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,10 +20,16 @@ import (
 func TestTheTenantsOfAnEarlierRunGoOn(t *testing.T) {
 	t.Setenv(database.KeysVariable, "")
 	path := filepath.Join(t.TempDir(), "fleet.db")
-	args := []string{"-demo", "-tenants", "5", "-for", "1s", "-listen", "", "-db", path}
+	args := []string{"-demo", "-tenants", "5", "-listen", "", "-db", path}
 	for _, more := range [][]string{nil, nil, {"-polling"}} {
-		var out, log bytes.Buffer
-		require.Equal(t, 0, run(context.Background(), append(args, more...), &out, &log), "%s", log.String())
+		var out bytes.Buffer
+		var log syncLog
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan int)
+		go func() { done <- run(ctx, append(slices.Clone(args), more...), &out, &log) }()
+		assert.Eventually(t, func() bool { return strings.Contains(log.String(), "demo is running") }, time.Minute, 5*time.Millisecond)
+		stop()
+		require.Equal(t, 0, <-done, "%s", log.String())
 		assert.Contains(t, out.String(), "demo: 5 tenants")
 	}
 	db, err := database.Open(t.Context(), path, "")

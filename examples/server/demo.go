@@ -104,6 +104,14 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 			traffic.newsletter(ctx, f, id, srv, bot)
 		}
 	}
+	if !o.churn && ctx.Err() == nil {
+		// One that nobody has registered, for POST /api/bots. Its token is in the
+		// file of the bots, if there is one.
+		if _, err := bots.get("spare_bot"); err != nil {
+			log.Error("spare bot", "err", err)
+			traffic.failed.Add(1)
+		}
+	}
 	log.Info("demo is running; interrupt it to end", "tenants", len(traffic.tenants))
 	<-ctx.Done()
 	traffic.writers.Wait()

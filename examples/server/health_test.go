@@ -43,22 +43,27 @@ func newSite(t *testing.T, o options) *site {
 		Limits:           bottest.NoLimits(),
 		WebhookTransport: bottest.HandlerTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.web.ServeHTTP(w, r) })),
 	})
-	var err error
-	s.fleet, err = newFleet(t.Context(), o, session.Config{Transport: s.srv.Transport()},
-		session.LimitConfig{ColdStarts: []ratelimit.Limit{}}, slog.New(slog.NewTextHandler(&s.log, nil)))
-	require.NoError(t, err)
-	require.NoError(t, s.startSource(t.Context(), o))
-	s.web, err = s.handler()
-	require.NoError(t, err)
+	t.Cleanup(s.srv.Close)
+	s.start(o)
 	if o.webhooks() { // the first run, which finds nobody
 		require.Eventually(t, func() bool { return strings.Contains(s.log.String(), "webhooks reconciled") }, 10*time.Second, time.Millisecond)
 	}
-	t.Cleanup(func() {
-		s.close(context.Background())
-		s.srv.Close()
-		assert.NotContains(t, s.log.String(), "not closed cleanly")
-	})
 	return s
+}
+
+// start starts the fleet on the site's fake Telegram.
+func (s *site) start(o options) {
+	var err error
+	s.fleet, err = newFleet(s.t.Context(), o, session.Config{Transport: s.srv.Transport()},
+		session.LimitConfig{ColdStarts: []ratelimit.Limit{}}, slog.New(slog.NewTextHandler(&s.log, nil)))
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() {
+		s.close(context.Background())
+		assert.NotContains(s.t, s.log.String(), "not closed cleanly")
+	})
+	require.NoError(s.t, s.startSource(s.t.Context(), o))
+	s.web, err = s.handler()
+	require.NoError(s.t, err)
 }
 
 func (s *site) get(path string) *httptest.ResponseRecorder {

@@ -17,6 +17,8 @@
 // or postgres://... Those of an earlier run go on. Tokens are sealed with the
 // keys in the environment variable TGFLEET_KEYS or the file -keys; without
 // either, a file beside the database is made, which is for trying things out.
+// How far a run over all webhooks is, is there too: it takes hours for thousands of
+// bots, and goes on after a restart.
 // The text in TGFLEET_SECRET, or else in a file beside the keys, is what the
 // secrets of webhooks and the hashes of owners' codes are derived from.
 //
@@ -36,6 +38,13 @@
 //	curl http://127.0.0.1:8080/api/bots/tenant-0001/health
 //	curl 'http://127.0.0.1:8080/api/bots/tenant-0001/analytics?days=7'
 //	curl -H 'Accept: text/csv' 'http://127.0.0.1:8080/api/bots/tenant-0001/analytics?days=7'
+//
+// What goes wrong is answered with a problem document (RFC 9457), whose detail is
+// for people. In the demo, -bots FILE writes the tokens of the fake Telegram's
+// bots to a file; of these spare_bot is one to register.
+//
+// An interrupt or SIGTERM ends it in order: first nothing more comes in, then
+// what was begun is finished, within ten seconds.
 //
 // Bots that get worse or better are in the log, as alerts.
 package main
@@ -98,7 +107,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.keys, "keys", "", "file of the keys that seal tokens")
 	flags.BoolVar(&o.verified, "require-verified", false, "let no bot send before somebody has proved to own it")
 	flags.BoolVar(&o.churn, "churn", false, "with -demo: let tenants come, change and go all the while, and write down what is done")
-	flags.StringVar(&o.bots, "bots", "", "with -demo: file in which the fake Telegram keeps its bots and their tokens")
+	flags.StringVar(&o.bots, "bots", "", "with -demo: file in which the fake Telegram keeps its bots and their tokens, one of which is a spare")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -185,8 +194,14 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if n == 0 {
+	switch {
+	case n > 0:
+	case len(accounts) > 0:
 		return fmt.Errorf("none of %d bots could be registered", len(accounts))
+	case o.listen == "":
+		return fmt.Errorf("no bots, and no -listen at which one could be registered")
+	default:
+		log.Info("no bots yet; register one by POST /api/bots")
 	}
 	log.Info("running", "bots", n)
 	<-ctx.Done()

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -32,7 +33,7 @@ func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 	body.DisallowUnknownFields()
 	if err := body.Decode(&in); err != nil {
 		// The decoder's error may quote the body, and so a token.
-		errors.WriteProblem(w, r, &errors.Error{Kind: errors.BadRequest, Op: "read registration"})
+		problem(w, r, http.StatusBadRequest, errors.BadRequest, `Please send JSON such as {"id":"customer-7","token":"123456:..."} and nothing else.`)
 		return
 	}
 	// Of two who register the same at the same time, one has made the tenant,
@@ -41,6 +42,10 @@ func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 	record, err := f.manager.Register(r.Context(), in.ID, in.Token, tenant.WithMetadata(map[string]string{"registration": mark}))
 	if err != nil {
 		f.log.Warn("not registered", "err", err) // which names the tenant
+		if errors.Is(err, errors.BadRequest) {
+			problem(w, r, http.StatusBadRequest, errors.BadRequest, fmt.Sprintf("The id must have 1 to %d bytes, no control characters, and not be a token.", tenant.MaxIDLen))
+			return
+		}
 		errors.WriteProblem(w, r, err)
 		return
 	}

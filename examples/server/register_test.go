@@ -94,6 +94,55 @@ func TestRegistrationsAreLimitedToFiveAMinuteForEachClient(t *testing.T) {
 	assert.NotContains(t, log.String(), bot.Token())
 }
 
+func TestWhatIsWrongWithARequestIsSaidInAProblemDocument(t *testing.T) {
+	s := newSite(t, byPolling)
+	s.add("shop")
+	const sample = `JSON such as {"id":"customer-7","token":"123456:..."}`
+	for n, row := range []struct {
+		method, path, body string
+		status             int
+		detail             string
+	}{
+		{"GET", "/nowhere", "", 404, "There is no such page."},
+		{"GET", "/api/bots", "", 405, "It takes: POST."},
+		{"DELETE", "/healthz", "", 405, "It takes: GET, HEAD."},
+		{"POST", "/api/bots", "id=shop", 400, sample},
+		{"POST", "/api/bots", `{"name":"shop"}`, 400, sample},
+		{"POST", "/api/bots", `{"token":"123:abc"}`, 400, "The id must have 1 to 128 bytes"},
+		{"POST", "/api/bots", `{"id":"123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","token":"x"}`, 400, "not be a token"},
+		{"POST", "/api/bots", `{"id":"new","token":"x"}`, 400, "This is not a valid bot token."},
+		{"POST", "/api/bots", `{"id":"new","token":"123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`, 422, "no longer accepts this bot's token"},
+		{"POST", "/api/bots/shop/verify", `{"user":"Ann"}`, 400, `{"user":123456}`},
+		{"POST", "/api/bots/shop/verify", `{"user":-1}`, 400, `{"user":123456}`},
+		{"POST", "/api/bots/nobody/verify", "", 404, "could not find this"},
+		{"GET", "/api/bots/nobody/verify", "", 404, "could not find this"},
+		{"GET", "/api/bots/nobody/health", "", 404, "could not find this"},
+		{"GET", "/api/bots/shop/analytics?days=many", "", 400, "The parameter days"},
+	} {
+		r := httptest.NewRequest(row.method, row.path, strings.NewReader(row.body))
+		r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", n)
+		w := httptest.NewRecorder()
+		s.web.ServeHTTP(w, r)
+		what := row.method + " " + row.path + " " + row.body
+		assert.Equal(t, row.status, w.Code, what)
+		assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), what)
+		var p struct {
+			Title, Detail, Kind string
+			Status              int
+		}
+		decode(t, w, &p)
+		assert.Contains(t, p.Detail, row.detail, what)
+		assert.Equal(t, row.status, p.Status, what)
+		assert.NotEmpty(t, p.Kind, what)
+		assert.Equal(t, http.StatusText(row.status), p.Title, what)
+		if row.status == http.StatusMethodNotAllowed {
+			assert.NotEmpty(t, w.Header().Get("Allow"), what)
+		}
+	}
+	w := s.get("/api//health") // as the mux has it
+	assert.Less(t, w.Code, 400)
+}
+
 func TestOfTwoWhoRegisterTheSameAtOnceOneHasMadeIt(t *testing.T) {
 	s := newSite(t, byPolling)
 	from := 0 // each from an address of its own
@@ -184,7 +233,7 @@ func FuzzRoutes(f *testing.F) {
 		require.Less(t, w.Code, 500, "%s: %s", target, w.Body)
 		require.NotContains(t, w.Body.String(), secret)
 		require.NotContains(t, w.Body.String(), bot.Token())
-		if w.Code >= 400 && strings.HasPrefix(at.Path, "/api/bots") && w.Code != http.StatusNotFound && w.Code != http.StatusMethodNotAllowed {
+		if w.Code >= 400 && !strings.HasPrefix(at.Path, "/webhook/") {
 			require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"), "%s: %s", target, w.Body)
 		}
 		require.False(t, strings.Contains(log.String(), secret), "the log shows a token")

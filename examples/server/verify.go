@@ -66,8 +66,8 @@ func (f *fleet) serveVerify(w http.ResponseWriter, r *http.Request) {
 	var in verification
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))
 	body.DisallowUnknownFields()
-	if err := body.Decode(&in); err != nil && err != io.EOF {
-		errors.WriteProblem(w, r, &errors.Error{Kind: errors.BadRequest, Op: "read verification"})
+	if err := body.Decode(&in); err != nil && err != io.EOF || in.User < 0 {
+		problem(w, r, http.StatusBadRequest, errors.BadRequest, `Please send nothing, or JSON such as {"user":123456} with the id of the Telegram user who owns the bot.`)
 		return
 	}
 	record, err := f.recordOf(r)

@@ -93,7 +93,7 @@ func (f *fleet) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /api/bots/{id}/verify", f.serveOwner)
 	f.handleHealth(mux)
 	f.handleWebhooks(mux)
-	return limiter.Handler(mux), nil
+	return limiter.Handler(withProblems(mux)), nil
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

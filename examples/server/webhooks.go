@@ -77,7 +77,8 @@ func (f *fleet) startWebhooks(ctx context.Context, o options) error {
 		})
 	}
 	if !o.demo {
-		wg.Go(func() { f.reconcile(ctx, hooks) })
+		place := &place{marks: f.db.Marks, log: f.log, of: runOf(hooks, cfg.AllowedUpdates)}
+		wg.Go(func() { f.reconcile(ctx, hooks, place) })
 	}
 	return nil
 }
@@ -107,21 +108,29 @@ func (f *fleet) ensureWebhook(ctx context.Context, hooks *webhook.Manager, id st
 	f.monitor.SetWebhook(id, info)
 }
 
-// reconcile keeps all webhooks as they should be, until ctx ends.
-func (f *fleet) reconcile(ctx context.Context, hooks *webhook.Manager) {
-	next := "" // begin with the first
+// reconcile keeps all webhooks as they should be, until ctx ends. A run over a
+// large fleet takes hours, since Telegram loads few bots at a time, so it goes on
+// where an earlier process has ended. What that one has looked at long ago, or
+// was about to, is looked at by the next run, which then begins at once.
+func (f *fleet) reconcile(ctx context.Context, hooks *webhook.Manager, place *place) {
+	next := place.load(ctx)
 	for ctx.Err() == nil {
-		report, err := hooks.Reconcile(ctx, webhook.Reconcile{After: next})
+		resumed := next != ""
+		report, err := hooks.Reconcile(ctx, webhook.Reconcile{After: next, Progress: place.passed})
 		if err != nil {
 			if ctx.Err() == nil {
 				f.log.Error("webhooks not reconciled", "err", err)
 			}
 			next = report.Next
+			place.save(ctx, next)
 			pause(ctx, time.Minute)
 			continue
 		}
-		f.log.Info("webhooks reconciled", "set", report.Changed, "right", report.Right, "newer", report.Newer, "refused", report.Refused, "failed", report.Failed)
+		f.log.Info("webhooks reconciled", "after", next, "set", report.Changed, "right", report.Right, "newer", report.Newer, "refused", report.Refused, "failed", report.Failed)
 		next = ""
-		pause(ctx, reconcileEvery)
+		place.save(ctx, next)
+		if !resumed {
+			pause(ctx, reconcileEvery)
+		}
 	}
 }

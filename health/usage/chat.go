@@ -14,7 +14,10 @@ import (
 // number, and what is no username, since it lacks the @ or has other characters
 // than letters, digits and underscores, as no chat.
 type Chat struct {
-	ID       int64
+	// ID is the number: positive for a user, negative for a group or channel, 0
+	// where it is not known.
+	ID int64
+	// Username has its "@"; "" where there is none.
 	Username string
 }
 

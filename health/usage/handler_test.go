@@ -31,7 +31,7 @@ func ask(h http.Handler, target string, header ...string) *httptest.ResponseReco
 
 func tenantA(*http.Request) (string, error) { return "a", nil }
 
-func TestAnalyticsAsJSONHaveTheAuditsFigures(t *testing.T) {
+func TestAnalyticsAsJSONHaveTheFiguresThatPagesShow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := usage.NewMemoryStore()
 		r := newRecorder(t, usage.Config{Store: store})

@@ -14,6 +14,8 @@ import (
 // Report is a tenant's usage between two times. Its JSON has the figures that
 // dashboards want under flat names.
 type Report struct {
+	// Tenant is the tenant's id. What is in the report is from From on and
+	// before To.
 	Tenant string    `json:"tenant"`
 	From   time.Time `json:"from"`
 	To     time.Time `json:"to"`
@@ -84,12 +86,14 @@ type DayReport struct {
 
 // HourCount is how much there was in an hour of the week.
 type HourCount struct {
+	// Requests are calls that were made, and Received updates that came.
 	Requests uint64 `json:"requests"`
 	Received uint64 `json:"updates"`
 }
 
 // BusyHour is an hour of the week, such as Mondays from 9 to 10.
 type BusyHour struct {
+	// Weekday is its English name, and Hour when it begins, from 0 to 23.
 	Weekday string `json:"weekday"`
 	Hour    int    `json:"hour"`
 	HourCount

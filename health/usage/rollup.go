@@ -17,6 +17,7 @@ import (
 // and do not change. A store may keep it as one column beside its key, which is
 // Tenant, Daily and Start, or as many.
 type Rollup struct {
+	// Tenant is the tenant's id.
 	Tenant string `json:"tenant"`
 	// Start is when the hour or the day begins, in UTC.
 	Start time.Time `json:"start"`
@@ -63,6 +64,8 @@ type KindCount struct {
 
 // MethodCount is how often a Bot API method was called.
 type MethodCount struct {
+	// Method is its name, such as "sendMessage". Failures are those of the
+	// requests that brought an error.
 	Method   string `json:"method"`
 	Requests uint64 `json:"requests"`
 	Failures uint64 `json:"failures,omitempty"`
@@ -70,6 +73,7 @@ type MethodCount struct {
 
 // TypeCount is how many updates of a type came.
 type TypeCount struct {
+	// Type is the kind of update, such as "message".
 	Type  string `json:"type"`
 	Count uint64 `json:"count"`
 }

@@ -88,7 +88,8 @@ func (b *Bot) ID() int64 { return b.id }
 func (b *Bot) Username() string { return b.username }
 
 // Revoke makes the bot's token invalid: calls with it get 401. It has no
-// other until [Bot.RotateToken]. A running getUpdates ends with 401.
+// other until [Bot.RotateToken]. A running getUpdates ends with 401. The webhook
+// is gone, since the real server keeps it by the token; updates wait.
 func (b *Bot) Revoke() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,7 +97,8 @@ func (b *Bot) Revoke() {
 }
 
 // RotateToken gives the bot a new token and returns it. The old one gets 401,
-// and so does a running getUpdates. The webhook stays.
+// and so does a running getUpdates. The webhook is gone, as after
+// [Bot.Revoke].
 func (b *Bot) RotateToken() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,13 +110,18 @@ func (b *Bot) RotateToken() string {
 	return b.token
 }
 
-// forget makes the token unknown. The caller holds mu.
+// forget makes the token unknown, and with it the webhook that was set by it
+// (telegram-bot-api, Client.cpp, on_closed). The caller holds mu.
 func (b *Bot) forget() {
 	b.srv.world.mu.Lock()
 	delete(b.srv.world.tokens, b.token)
 	b.srv.world.mu.Unlock()
 	b.loaded.Store(false)
 	b.poll.interrupt(unauthorized())
+	if b.webhook.set() {
+		b.webhook.stop()
+		b.queue.retryAll(time.Now())
+	}
 }
 
 // SetPrivacy switches the bot's privacy mode. It is off for a new bot, other

@@ -64,6 +64,7 @@
 // there, and an unknown method gets the real server's 404. Markup is parsed as
 // the real server does it in all but rare cases. URLs given as files are not
 // fetched. Certificates of setWebhook are noted, not used, and so is
-// ip_address. The test environment is the same world as the main one, and
-// only noted in [Call.Test].
+// ip_address; names are not looked up, so a webhook's address that is neither
+// given nor in its URL is "<unknown>". The test environment is the same world as
+// the main one, and only noted in [Call.Test].
 package bottest

@@ -203,6 +203,16 @@ func getWebhookInfo(q *request) (any, *apiError) {
 		Url: w.url, HasCustomCertificate: w.certificate, PendingUpdateCount: int64(b.queue.list.Len()),
 		IpAddress: w.address, MaxConnections: int64(w.connections), AllowedUpdates: b.queue.names,
 	}
+	if w.url != "" && w.address == "" {
+		// The real server shows the address in use, whether or not it is fixed, and
+		// this until it knows one. Names are not looked up here.
+		info.IpAddress = "<unknown>"
+		if at, err := parseHookURL(w.url); err == nil {
+			if ip, err := netip.ParseAddr(at.Hostname()); err == nil {
+				info.IpAddress = ip.String()
+			}
+		}
+	}
 	if w.errorText != "" {
 		info.LastErrorDate, info.LastErrorMessage = w.errorAt.Unix(), w.errorText
 	}

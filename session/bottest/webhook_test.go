@@ -102,7 +102,7 @@ func TestWebhookDelivery(t *testing.T) {
 		require.Equal(t, "s3cret_-", h.heads[0].Get("X-Telegram-Bot-Api-Secret-Token"))
 		require.Equal(t, "application/json", h.heads[0].Get("Content-Type"))
 		require.Zero(t, bot.Pending())
-		require.Equal(t, gotgbot.WebhookInfo{Url: "https://example.com/hook", MaxConnections: 40}, info(t, srv, bot))
+		require.Equal(t, gotgbot.WebhookInfo{Url: "https://example.com/hook", IpAddress: "<unknown>", MaxConnections: 40}, info(t, srv, bot))
 	})
 }
 
@@ -365,11 +365,35 @@ func TestWebhookLife(t *testing.T) {
 		require.Equal(t, []string{"waits"}, h.texts(), "what had waited is delivered")
 		require.Equal(t, gotgbot.WebhookInfo{Url: "https://example.com/2", MaxConnections: 7, IpAddress: "203.0.113.5",
 			AllowedUpdates: []string{"message"}}, info(t, srv, bot))
+		require.True(t, call(t, srv, token, "setWebhook", "url", "https://203.0.113.7/2").OK)
+		require.Equal(t, "203.0.113.7", info(t, srv, bot).IpAddress, "the one in use, fixed or not")
 		h.answer = func(_ int, w http.ResponseWriter, _ gotgbot.Update) { w.WriteHeader(500) }
 		ann.Write(bot, "fails")
 		synctest.Wait()
 		require.True(t, call(t, srv, token, "deleteWebhook", "drop_pending_updates", true).OK)
 		require.Zero(t, bot.Pending())
+	})
+}
+
+// The server keeps webhooks by token (telegram-bot-api, Client.cpp, save_webhook).
+func TestAWebhookGoesWithItsToken(t *testing.T) {
+	h := &hook{}
+	hooked(t, h, nil, func(t *testing.T, srv *bottest.Server, bot *bottest.Bot, ann *bottest.User) {
+		ann.Write(bot, "by the old one")
+		synctest.Wait()
+		fresh := bot.RotateToken()
+		require.Equal(t, gotgbot.WebhookInfo{}, info(t, srv, bot))
+		ann.Write(bot, "waits")
+		synctest.Wait()
+		require.Equal(t, 1, bot.Pending())
+		require.True(t, call(t, srv, fresh, "setWebhook", "url", "https://example.com/hook").OK)
+		synctest.Wait()
+		require.Equal(t, []string{"by the old one", "waits"}, h.texts())
+		bot.Revoke()
+		ann.Write(bot, "for nobody")
+		synctest.Wait()
+		require.Len(t, h.texts(), 2)
+		require.Equal(t, 1, bot.Pending())
 	})
 }
 

@@ -4,8 +4,12 @@
 //
 //	in, err := inbox.NewMemory(inbox.MemoryConfig{})
 //	workers, err := inbox.NewWorkers(in, pool, handler, inbox.WorkersConfig{})
-//	err = workers.Start(ctx)
-//	defer workers.Stop(ctx)
+//	err = workers.Start(context.Background())
+//	...
+//	// When the process is asked to end, with a while for the handlers that run:
+//	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+//	defer cancel()
+//	err = workers.Stop(ctx)
 //
 // A source, such as packages webhook and polling, puts updates into an [Inbox]
 // and confirms them to Telegram when that has returned. [Workers] take them

@@ -169,6 +169,7 @@ func (v Verdict) String() string {
 
 // Settlement is what became of a leased update.
 type Settlement struct {
+	// Lease is the update, as it was leased, and Verdict what is to become of it.
 	Lease   Lease
 	Verdict Verdict
 	// After is how long to wait before the next try, of Retry and Return.

@@ -79,8 +79,8 @@ func (u Update) Validate() error {
 
 // Ref names an update.
 type Ref struct {
-	Tenant string
-	ID     int64 // Telegram's update_id
+	Tenant string // whose bot it is for
+	ID     int64  // Telegram's update_id
 }
 
 // Ref returns the update's name.

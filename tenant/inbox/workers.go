@@ -179,7 +179,8 @@ func NewWorkers(in Inbox, p Pool, h Handler, cfg WorkersConfig) (*Workers, error
 }
 
 // Start begins to work and returns. Contexts of handlers derive from ctx: when
-// it ends they end, and no more updates are taken. Starting twice, or after
+// it ends they end, and no more updates are taken. So let it outlive the signal
+// that ends the process, which is for what calls Stop. Starting twice, or after
 // Stop, is an error of kind [errors.Closed].
 func (w *Workers) Start(ctx context.Context) error {
 	w.mu.Lock()

@@ -42,11 +42,12 @@
 // Whether an unverified bot may send. [Verifier.Require] is a middleware of the
 // session, to be placed outermost, that refuses it with [errors.Unverified]:
 //
-//	s, err := session.New(session.Config{Middleware: []session.Middleware{
-//		v.Require(nil), retry, limit, observe,
-//	}})
+//	s, err := session.New(session.Config{
+//		Middleware: append([]session.Middleware{v.Require(nil)}, guard.Middleware()...),
+//	})
 //
-// Call [Verifier.Forget] when a tenant is removed. A proof is of a bot, so a
+// Name the Verifier in Forget of tenant.ManagerConfig, so that what it knows goes
+// with a tenant that is removed. A proof is of a bot, so a
 // tenant that comes to have another one is not verified.
 //
 // # What it does not do

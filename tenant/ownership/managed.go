@@ -14,6 +14,8 @@ import (
 
 // Tenants is where managed bots become tenants; [tenant.Manager] is it.
 type Tenants interface {
+	// Each is as the tenant.Manager's method of that name.
+
 	Register(ctx context.Context, id, token string, options ...tenant.Option) (tenant.Record, error)
 	Rotate(ctx context.Context, id, token string) (tenant.Record, error)
 	Get(ctx context.Context, id string) (tenant.Record, error)
@@ -21,6 +23,8 @@ type Tenants interface {
 
 // Records find the tenant of a bot; every [tenant.Store] does.
 type Records interface {
+	// ByBot returns the record of the tenant that a bot belongs to; an error of
+	// kind [errors.NotFound] where there is none.
 	ByBot(ctx context.Context, botID int64) (tenant.Record, error)
 }
 
@@ -35,7 +39,8 @@ type ManagedConfig struct {
 	// id.
 	Name func(ctx context.Context, m gotgbot.ManagedBotUpdated) (id string, options []tenant.Option, err error)
 	// OnManaged hears of each managed bot that was registered or whose token
-	// or owner changed. Nil hears nothing.
+	// or owner changed. It is the place to have its updates received: a new token
+	// has no webhook yet. Nil hears nothing.
 	OnManaged func(ctx context.Context, r tenant.Record, p Proof)
 	// Logger hears of what was done. Nil discards.
 	Logger *slog.Logger
@@ -144,7 +149,8 @@ func (m *Managed) rotate(ctx context.Context, r tenant.Record, token session.Tok
 }
 
 // Fetch gives a managed bot's tenant the token that Telegram has for it now,
-// such as after the old one was refused.
+// such as after the old one was refused. A new one has no webhook yet, and so it
+// is after Replace.
 func (m *Managed) Fetch(ctx context.Context, manager *gotgbot.Bot, id string) (tenant.Record, error) {
 	r, err := m.tenants.Get(ctx, id)
 	if err != nil {

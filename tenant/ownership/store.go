@@ -41,6 +41,7 @@ type Store interface {
 
 // Challenge is a code that was given out and not sent to the bot yet.
 type Challenge struct {
+	// Tenant is whose bot it is about.
 	Tenant string
 	// User is the Telegram user who must send the code; 0 is whoever does.
 	User int64
@@ -56,6 +57,7 @@ type Challenge struct {
 
 // Proof says who owns a tenant's bot, and how that is known.
 type Proof struct {
+	// Tenant is whose bot it is about.
 	Tenant string
 	// BotID is the bot. When the tenant's bot is another by now, the proof
 	// proves nothing.

@@ -148,6 +148,7 @@ func (o Outcome) String() string {
 
 // Result is what [Verifier.Check] finds.
 type Result struct {
+	// Outcome says whether there was a code, and whether it was right.
 	Outcome Outcome
 	// User is who has sent the code, where there is one.
 	User int64

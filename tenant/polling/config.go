@@ -17,12 +17,15 @@ import (
 
 // Inbox is where updates are put; every [inbox.Inbox] is one.
 type Inbox interface {
+	// Put stores updates; see [inbox.Inbox].
 	Put(ctx context.Context, batch []inbox.Update) ([]inbox.Outcome, error)
 }
 
 // Records are where tokens come from; every [tenant.Store] is one, and so is
 // [tenant.Manager].
 type Records interface {
+	// Get returns the tenant's record; an error of kind [errors.NotFound] where
+	// there is none.
 	Get(ctx context.Context, id string) (tenant.Record, error)
 }
 

@@ -9,6 +9,7 @@ import (
 // Status is what is known of a tenant's polling at one moment. It holds no
 // token and nothing of a user's.
 type Status struct {
+	// Tenant is the tenant's id, and State what becomes of its updates.
 	Tenant string `json:"tenant"`
 	State  State  `json:"state"`
 	// Since is when that State began.

@@ -9,6 +9,13 @@
 // names its key, and is bound to a purpose and an owner: copied to another
 // tenant's row, or to another column, it does not open.
 //
+// # The first key
+//
+// A key is a name and 32 random bytes, which [GenerateKey] makes; [Key.Reveal]
+// writes it as [Parse] reads it. So does a shell:
+//
+//	umask 077; echo "2026-07:$(head -c 32 /dev/urandom | base64)" > fleet.keys
+//
 // # Rotating a key
 //
 // Every step leaves every row readable by every replica:

@@ -29,9 +29,14 @@ func FromEnv(name string) (*Ring, error) {
 	return ring, nil
 }
 
-// FromFile reads a ring from a file, in the form of [Parse].
+// FromFile reads a ring from a file, in the form of [Parse]. It makes none: the
+// package's comment says how to. A file that is not there matches
+// [os.ErrNotExist].
 func FromFile(path string) (*Ring, error) {
 	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf(`%w; it is to have a line such as "2026-07:" and 32 random bytes in base64`, err)
+	}
 	if err != nil {
 		return nil, fail("read keys", "", err)
 	}

@@ -191,6 +191,7 @@ func TestKeysThatCannotBeReadAreToldWithoutTheirSecrets(t *testing.T) {
 	assert.ErrorContains(t, err, "SEAL_TEST_IS_NOT_SET")
 	_, err = seal.FromFile(filepath.Join(t.TempDir(), "none"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "32 random bytes in base64", "it says what is to be there")
 	down := errors.New("the service is down")
 	_, err = seal.Unwrap(t.Context(), good, seal.UnwrapFunc(func(context.Context, string, []byte) ([]byte, error) { return nil, down }))
 	assert.ErrorIs(t, err, down)

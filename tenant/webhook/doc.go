@@ -20,10 +20,15 @@
 // be, and sets those that differ. It keeps to the rate at which Telegram lets
 // bots start, can be stopped and resumed, and may run in several replicas.
 //
+// Run [Manager.Reconcile] at the start and every few hours; [Manager.Ensure] after
+// each Register of a tenant.Manager and after each Rotate, since Telegram keeps a
+// webhook by the bot's token and forgets it with that; and [Manager.Remove] before
+// each Remove.
+//
 // # The decision to make
 //
 // Where the master key of [Keys] comes from: 32 random bytes that every replica
-// has and nobody else. Each tenant's path and secret are derived of it, so
+// has at each start, and nobody else. Each tenant's path and secret are derived of it, so
 // nothing is stored, and what is lost when it is lost is only a Reconcile with
 // a new one of a greater generation. [Keys] says how to rotate it.
 //

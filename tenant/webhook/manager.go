@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -46,9 +47,17 @@ type ManagerConfig struct {
 	// MaxConnections is how many updates of one bot Telegram delivers at a
 	// time, from 1 to 100. 0 means 40, which is Telegram's default.
 	MaxConnections int
-	// IPAddress is where Telegram is to deliver, instead of what DNS says. ""
-	// leaves that to DNS. That a webhook has a fixed address which it should not
-	// have can't be seen: set it with Options.Force.
+	// IPAddress is the IPv4 address that Telegram is to deliver to, whatever DNS
+	// says. "" leaves it to DNS, which Telegram asks again every half an hour.
+	//
+	// getWebhookInfo shows the address in use, and not whether it is fixed. So
+	// where this field is set, the two are compared: one that is right because
+	// DNS happens to say so is left until DNS says something else. Where it is
+	// "" nothing is compared, and a webhook that somebody has fixed to an
+	// address stays so. That does no harm until the service moves; then Telegram
+	// goes on delivering to the old address. After a time with an address here
+	// or set by others, run [Reconcile] once with Anew, or [Manager.Ensure] with
+	// Options.Force: a webhook that is set without an address has none fixed.
 	IPAddress string
 
 	// Starts bound how many bots are called for the first time, or the first
@@ -133,6 +142,9 @@ func NewManager(p Pool, tenants Lister, keys *Keys, cfg ManagerConfig) (*Manager
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 40
 	}
+	if ip, err := netip.ParseAddr(cfg.IPAddress); cfg.IPAddress != "" && (err != nil || !ip.Is4()) {
+		bad = append(bad, errors.New("IPAddress is no IPv4 address"))
+	}
 	if cfg.Concurrency < 0 {
 		bad = append(bad, errors.New("Concurrency is negative"))
 	}
@@ -213,10 +225,12 @@ type Result struct {
 // turn when many bots are called for the first time. Errors have the kinds of
 // calls and of the pool; a tenant that is suspended is [errors.Suspended].
 func (m *Manager) Ensure(ctx context.Context, id string, o Options) (Result, error) {
-	return m.ensure(ctx, id, o, m.cfg.MaxWait)
+	return m.ensure(ctx, id, o, false, m.cfg.MaxWait)
 }
 
-func (m *Manager) ensure(ctx context.Context, id string, o Options, patience time.Duration) (Result, error) {
+// ensure is Ensure. anew sets what does not differ too, but for what a newer key
+// has set.
+func (m *Manager) ensure(ctx context.Context, id string, o Options, anew bool, patience time.Duration) (Result, error) {
 	return m.change(ctx, id, patience, func(ctx context.Context, t *tenant.Tenant, info *gotgbot.WebhookInfo, r *Result) error {
 		for again := false; ; again = true {
 			set := m.keys.set.Load() // path and secret of one key
@@ -229,7 +243,7 @@ func (m *Manager) ensure(ctx context.Context, id string, o Options, patience tim
 			if info.Url == at {
 				r.Refused, cure = m.cures.look(id, info, time.Now())
 			}
-			if !o.Force && !o.DropPending && !cure && !again && !m.differs(info, at) {
+			if !o.Force && !o.DropPending && !anew && !cure && !again && !m.differs(info, at) {
 				return nil
 			}
 			_, err := t.Bot.SetWebhookWithContext(ctx, at, &gotgbot.SetWebhookOpts{
@@ -325,8 +339,9 @@ func again(err error, try int) (time.Duration, bool) {
 	}
 }
 
-// differs reports whether a webhook is not as it should be. What Telegram says
-// of the address is what DNS says, unless one was set.
+// differs reports whether a webhook is not as it should be. The address that
+// Telegram tells is the one in use, be it fixed or what DNS says
+// (telegram-bot-api, Client.cpp, JsonWebhookInfo).
 func (m *Manager) differs(info *gotgbot.WebhookInfo, at string) bool {
 	if info.Url != at || info.MaxConnections != int64(m.cfg.MaxConnections) || info.HasCustomCertificate {
 		return true

@@ -108,7 +108,7 @@ func TestWhatDiffersIsSet(t *testing.T) {
 		} {
 			assert.True(t, ensure(cfg), name)
 			assert.False(t, ensure(cfg), name)
-			if name != "an address" { // that one was given does not show that none is wanted
+			if name != "an address" { // an address that is shown may be what DNS says
 				assert.True(t, ensure(base), "and back from "+name)
 				assert.False(t, ensure(base), "and back from "+name)
 			}
@@ -448,9 +448,10 @@ func TestABadManagerConfigurationIsReportedAtOnce(t *testing.T) {
 	assert.ErrorContains(t, err, "not from NewKeys")
 	_, err = webhook.NewManager(nil, nil, nil, webhook.ManagerConfig{
 		URL: "http://example.com", AllowedUpdates: []string{"massage"}, MaxConnections: 101, Concurrency: -1, MaxWait: -1,
-		Starts: []ratelimit.Limit{{Rate: 1, Burst: -1}, {Rate: 0, Burst: 1 << 62}},
+		IPAddress: "hooks.example.com",
+		Starts:    []ratelimit.Limit{{Rate: 1, Burst: -1}, {Rate: 0, Burst: 1 << 62}},
 	})
-	for _, want := range []string{"pool is nil", "tenants are nil", "keys are nil", "URL is not https", `"massage"`, "MaxConnections", "Concurrency", "MaxWait"} {
+	for _, want := range []string{"pool is nil", "tenants are nil", "keys are nil", "URL is not https", `"massage"`, "MaxConnections", "Concurrency", "MaxWait", "IPAddress"} {
 		assert.ErrorContains(t, err, want)
 	}
 	for url, ok := range map[string]bool{
@@ -470,6 +471,78 @@ func (nilPool) Do(context.Context, string, func(context.Context, *tenant.Tenant)
 }
 
 func (nilPool) List(context.Context, tenant.Filter) iter.Seq2[tenant.Record, error] { return nil }
+
+func TestAnAddressIsOneThatTelegramDeliversTo(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"": true, "203.0.113.5": true, "203.0.113": false, "2001:db8::1": false, "::ffff:203.0.113.5": false, "203.0.113.5:443": false, " ": false,
+	} {
+		_, err := webhook.NewManager(nilPool{}, nilPool{}, newKeys(t), webhook.ManagerConfig{URL: hookURL, IPAddress: address})
+		assert.Equal(t, ok, err == nil, "%q: %v", address, err)
+	}
+}
+
+func TestAfterANewTokenTheWebhookIsSetAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		bot, ann := f.add(t, "a"), f.srv.NewUser("Ann")
+		m := f.webhooks(t, unpaced(webhook.ManagerConfig{}))
+		_, err := m.Ensure(bg, "a", webhook.Options{})
+		require.NoError(t, err)
+		_, err = f.Rotate(bg, "a", bot.RotateToken())
+		require.NoError(t, err)
+		ann.Write(bot, "hi")
+		r, err := m.Ensure(bg, "a", webhook.Options{})
+		require.NoError(t, err)
+		assert.True(t, r.Changed)
+		assert.Empty(t, r.Before.Url)
+		assert.EqualValues(t, 1, r.Before.PendingUpdateCount, "what came meanwhile waits")
+	})
+}
+
+// Telegram shows the address in use, but not whether it is fixed.
+func TestAnAddressThatNobodyWantsIsGoneOnceAllIsSetAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		for i := range 3 {
+			f.add(t, fmt.Sprint("t", i))
+		}
+		_, err := f.webhooks(t, unpaced(webhook.ManagerConfig{IPAddress: "203.0.113.5"})).Reconcile(bg, webhook.Reconcile{})
+		require.NoError(t, err)
+		m := f.webhooks(t, unpaced(webhook.ManagerConfig{}))
+		r, err := m.Ensure(bg, "t0", webhook.Options{})
+		require.NoError(t, err)
+		assert.False(t, r.Changed)
+		assert.Equal(t, "203.0.113.5", r.Before.IpAddress)
+
+		saved := ""
+		report, err := m.Reconcile(bg, webhook.Reconcile{After: "t0", Anew: true, Progress: func(next string) { saved = next }})
+		require.NoError(t, err)
+		assert.Equal(t, webhook.Report{Changed: 2, Next: "t2"}, report, "it goes on after t0")
+		assert.Equal(t, "t2", saved)
+		for id, want := range map[string]string{"t0": "203.0.113.5", "t1": "<unknown>", "t2": "<unknown>"} {
+			r, err := m.Ensure(bg, id, webhook.Options{})
+			require.NoError(t, err)
+			assert.False(t, r.Changed, id)
+			assert.Equal(t, want, r.Before.IpAddress, id)
+		}
+	})
+}
+
+func TestWhatANewerKeyHasSetIsNotSetAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		f.add(t, "a")
+		require.NoError(t, f.keys.Rotate(webhook.Key{Master: master, Generation: 2}, time.Hour))
+		_, err := f.webhooks(t, unpaced(webhook.ManagerConfig{})).Reconcile(bg, webhook.Reconcile{})
+		require.NoError(t, err)
+		behind, err := webhook.NewManager(f.pool, f.Manager, newKeys(t), unpaced(webhook.ManagerConfig{URL: hookURL}))
+		require.NoError(t, err)
+		report, err := behind.Reconcile(bg, webhook.Reconcile{Anew: true})
+		require.NoError(t, err)
+		assert.Equal(t, webhook.Report{Newer: 1, Next: "a"}, report)
+		assert.Len(t, f.set(), 1)
+	})
+}
 
 // setDirectly sets a bot's webhook as somebody at another address does.
 func (f *fleet) setDirectly(t *testing.T, bot *bottest.Bot, at, secret string) {

@@ -17,6 +17,12 @@ type Reconcile struct {
 	// After is the id to begin after: the Next of a run that ended early. ""
 	// begins at the start.
 	After string
+	// Anew sets every webhook, also where nothing seems to differ, so that what
+	// Telegram does not show is as it should be too: the secret, and that no
+	// address is fixed. It is one more call for each tenant. Those that a newer
+	// key has set are left. A run that goes on where another ended needs it
+	// again.
+	Anew bool
 	// Progress hears of Report.Next when it has changed, one call at a time,
 	// so that a run can be resumed by another process. Nil tells nobody. If it
 	// panics, so does Reconcile, once its workers have ended.
@@ -42,6 +48,7 @@ type Report struct {
 
 // Failure is a tenant whose webhook could not be brought in order.
 type Failure struct {
+	// Tenant is the tenant's id, and Err has the kinds of Ensure's.
 	Tenant string
 	Err    error
 }
@@ -54,7 +61,7 @@ const maxFailures = 100
 // returns when all were worked on, or ctx has ended, or tenants can't be
 // listed, which alone are errors; the report tells then where to resume.
 //
-// A run on a fleet that is in order sets nothing.
+// A run on a fleet that is in order sets nothing, unless it is to set all anew.
 func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 	// The one that lists must end when this returns early.
 	ctx, cancel := context.WithCancel(ctx)
@@ -75,7 +82,7 @@ func (m *Manager) Reconcile(ctx context.Context, o Reconcile) (Report, error) {
 				}
 			}()
 			for s := range jobs {
-				r, skipped, err := m.ensureClaimed(ctx, s.id)
+				r, skipped, err := m.ensureClaimed(ctx, s.id, o.Anew)
 				if at, again := m.later(s, err); again {
 					run.put(s, at)
 				} else {
@@ -171,7 +178,7 @@ func (m *Manager) later(s *step, err error) (at time.Time, again bool) {
 }
 
 // ensureClaimed ensures a tenant's webhook, if that is this replica's to do.
-func (m *Manager) ensureClaimed(ctx context.Context, id string) (r Result, skipped bool, err error) {
+func (m *Manager) ensureClaimed(ctx context.Context, id string, anew bool) (r Result, skipped bool, err error) {
 	defer func() {
 		if p := recover(); p != nil { // one tenant's, or Claim's, and no end of the service
 			skipped, err = false, fail("reconcile webhook", id, errors.Internal, fmt.Errorf("panic of type %T", p))
@@ -186,7 +193,7 @@ func (m *Manager) ensureClaimed(ctx context.Context, id string) (r Result, skipp
 			defer release()
 		}
 	}
-	r, err = m.ensure(ctx, id, Options{}, min(patience, m.cfg.MaxWait))
+	r, err = m.ensure(ctx, id, Options{}, anew, min(patience, m.cfg.MaxWait))
 	switch errors.KindOf(err) {
 	case errors.Suspended, errors.NotFound:
 		return r, true, nil

@@ -26,6 +26,7 @@ type DB struct {
 	Health  health.Store
 	Usage   usage.Store
 	Updates
+	Marks
 	Close func() error
 	// Secret returns a secret of 32 bytes for a purpose, which is the same at
 	// each start.
@@ -58,9 +59,14 @@ func open(ctx context.Context, where, keys string) (DB, error) {
 		if err != nil {
 			return DB{}, err
 		}
+		marks, err := openPGMarks(ctx, where)
+		if err != nil {
+			return DB{}, errors.Join(err, db.Close())
+		}
 		return DB{
 			Tenants: db.Tenants(), Health: db.Health(), Usage: db.Usage(),
 			Updates: Updates{Inbox: db.Inbox(), Leases: db.Leases(), Owners: db.Ownership()},
+			Marks:   marks,
 			Close:   db.Close,
 		}, nil
 	}
@@ -68,10 +74,15 @@ func open(ctx context.Context, where, keys string) (DB, error) {
 	if err != nil {
 		return DB{}, err
 	}
+	marks, err := openSQLiteMarks(ctx, where)
+	if err != nil {
+		return DB{}, errors.Join(err, db.Close())
+	}
 	return DB{
 		Tenants: db.Tenants(), Health: db.Health(), Usage: db.Usage(),
 		Updates: Updates{Inbox: db.Inbox(), Leases: db.Leases(), Owners: db.Ownership()},
-		Close:   db.Close,
+		Marks:   marks,
+		Close:   func() error { return errors.Join(marks.db.Close(), db.Close()) },
 	}, nil
 }
 
