@@ -89,7 +89,7 @@ var englishTexts = [kinds]phrase{
 	},
 
 	InvalidToken: {text: "This is not a valid bot token. Please copy the whole token from @BotFather and try again."},
-	Unauthorized: {text: "Telegram no longer accepts this bot's token. Please get a new token from @BotFather and enter it."},
+	Unauthorized: {text: "Telegram does not accept this bot's token. Please copy the whole token from @BotFather again, or get a new one there, and enter it."},
 	LoggedOut: {
 		"This bot has just been logged out of Telegram. Please try again in about 10 minutes.",
 		"This bot has just been logged out of Telegram. Please try again in {wait}.",
