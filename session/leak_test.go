@@ -23,6 +23,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
@@ -346,4 +347,57 @@ func showsNoToken(t *testing.T, token string) {
 	}
 	expvar.Do(func(kv expvar.KeyValue) { fmt.Fprintln(&out, kv.Key, kv.Value) })
 	assertNoSecret(t, out.String(), token)
+}
+
+// tellingSeeker can be rewound until it was read, and then says what it must not.
+type tellingSeeker struct{ *strings.Reader }
+
+func (u tellingSeeker) Seek(offset int64, whence int) (int64, error) {
+	if u.Len() == 0 {
+		return 0, fmt.Errorf("no seek in %s", canary)
+	}
+	return u.Reader.Seek(offset, whence)
+}
+
+func TestWhatTheCallerSaysIsNotShown(t *testing.T) {
+	cause := fmt.Errorf("%w: gave up %s", io.ErrClosedPipe, base64.StdEncoding.EncodeToString([]byte(canary)))
+	for name, row := range map[string]struct {
+		send func(*gotgbot.Bot, context.Context) error
+		kept error
+	}{
+		"the cause of a context that ends between two attempts": {
+			func(b *gotgbot.Bot, ctx context.Context) error {
+				_, err := b.GetMeWithContext(ctx, nil)
+				return err
+			}, io.ErrClosedPipe,
+		},
+		"the reader of a file": {
+			func(b *gotgbot.Bot, ctx context.Context) error {
+				file := gotgbot.InputFileByReader("x", tellingSeeker{strings.NewReader("content")})
+				_, err := b.SendDocumentWithContext(ctx, 1, file, nil)
+				return err
+			}, nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				refusing := roundTrip(func(r *http.Request) (*http.Response, error) {
+					return answer(r, 503, "busy"), nil
+				})
+				s, _ := guarded(t, refusing, session.GuardConfig{})
+				ctx, cancel := context.WithCancelCause(context.Background())
+				time.AfterFunc(500*time.Millisecond, func() { cancel(cause) })
+				if row.kept == nil {
+					ctx = context.Background()
+				}
+				err := row.send(s.Bot("k", mustToken(t, canary), gotgbot.User{}), ctx)
+				require.Error(t, err)
+				if row.kept != nil {
+					assert.ErrorIs(t, err, row.kept, "what it was is still to be seen")
+				}
+				assertNoSecret(t, everything(err), canary)
+				cancel(nil)
+			})
+		})
+	}
 }

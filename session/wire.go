@@ -38,7 +38,7 @@ func (w *wire) Invoke(ctx context.Context, call *Call) (result json.RawMessage, 
 	reader, err := call.body.open()
 	if err != nil {
 		return nil, &errors.Error{
-			Kind: errors.Internal, Op: call.Method, Key: call.Key, Delivery: errors.MaybeDelivered, Err: redactError(err, call.token),
+			Kind: errors.Internal, Op: call.Method, Key: call.Key, Delivery: errors.MaybeDelivered, Err: err,
 		}
 	}
 	a := &attempt{reader: reader, current: reader, firstByte: w.firstByteFor(call)}
