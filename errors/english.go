@@ -89,7 +89,7 @@ var englishTexts = [kinds]phrase{
 	},
 
 	InvalidToken: {text: "This is not a valid bot token. Please copy the whole token from @BotFather and try again."},
-	Unauthorized: {text: "Telegram no longer accepts this bot's token. Please get a new token from @BotFather and enter it."},
+	Unauthorized: {text: "Telegram does not accept this bot's token. Please copy it from @BotFather once more, or get a new token from @BotFather, and enter it."},
 	LoggedOut: {
 		"This bot has just been logged out of Telegram. Please try again in about 10 minutes.",
 		"This bot has just been logged out of Telegram. Please try again in {wait}.",
@@ -124,7 +124,7 @@ var englishTexts = [kinds]phrase{
 	BadReply: {text: "Telegram's answer could not be understood. Please try again later."},
 
 	Conflict:        {text: "This bot is in use by another program as well. Please stop the other program and try again."},
-	BadRequest:      {text: "Telegram did not accept this. Please check what you entered and try again."},
+	BadRequest:      {text: "This was not accepted. Please check what you entered and try again."},
 	NotModified:     {text: "Nothing has changed. Please make a change first if you want to save one."},
 	MessageNotFound: {text: "This message no longer exists. Please reload the chat and choose another one."},
 	QueryExpired:    {text: "This took too long and has expired. Please press the button or send the request again."},

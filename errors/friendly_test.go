@@ -107,3 +107,10 @@ func TestKeysThatDifferByCaseAloneAreTriedInOneOrder(t *testing.T) {
 		assert.Equal(t, "upper", texts.Friendly(errors.Timeout, "de"))
 	}
 }
+
+// A token that was mistyped was never accepted, and what this service finds wrong
+// itself, such as a body that is no JSON, Telegram has not seen.
+func TestNoTextSaysMoreThanIsKnown(t *testing.T) {
+	assert.NotContains(t, errors.Friendly(errors.Unauthorized, "en"), "no longer")
+	assert.NotContains(t, errors.Friendly(errors.BadRequest, "en"), "Telegram")
+}

@@ -59,7 +59,10 @@
 //
 // A [Token] prints as "123456:***" whatever prints it. The same holds for
 // calls, clients, bots made by this package, and errors, however deep one
-// looks. What a RoundTripper of the caller's prints itself is out of reach.
+// looks, and for what an [net/http/httptrace.ClientTrace] in a call's context is
+// told. Two things are out of reach: what a RoundTripper of the caller's prints
+// itself, and what net/http writes to the standard logger of a server that sends
+// something unasked.
 //
 // # What it does not do
 //

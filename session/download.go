@@ -109,7 +109,7 @@ func (d *download) open(timeout time.Duration, path string) (err error) {
 		Host:   u.Host,
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": userAgent},
-	}).WithContext(ctx))
+	}).WithContext(hiding(ctx, d.call.token)))
 	if err != nil {
 		return d.wire.failed(d.ctx, d.call, d.attempt, err)
 	}

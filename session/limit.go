@@ -285,6 +285,13 @@ func throttled(ctx context.Context, call *Call, err error) error {
 		e.Kind = errors.Internal
 		return e
 	}
+	if ctx.Err() != nil { // whose cause is the caller's text
+		if cause, ok := redactError(refusal.Err, call.token).(*redacted); ok {
+			hidden := *refusal
+			hidden.Err = cause
+			e.Err = &hidden
+		}
+	}
 	switch {
 	case errors.Is(err, ratelimit.ErrClosed), errors.Is(err, errClosing):
 		e.Kind = errors.Closed

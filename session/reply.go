@@ -103,7 +103,7 @@ func noReply(call *Call, status int, header http.Header, cause error) error {
 
 // answer makes the error of an answer that says what is wrong.
 func answer(call *Call, code int, description string, params *gotgbot.ResponseParameters, header http.Header) *errors.Error {
-	e := errors.FromTelegram(call.Method, code, redactWith(description, call.token), params)
+	e := errors.FromTelegram(call.Method, code, call.token.Redact(description), params)
 	e.Key = call.Key
 	if e.RetryAfter == 0 && (e.Kind == errors.RateLimited || e.Kind == errors.Unavailable) {
 		e.RetryAfter = retryAfter(header)

@@ -206,7 +206,7 @@ func cutShort(last, refusal error) error {
 // ended makes the error of a call whose context ended before its next attempt.
 func (r *retrier) ended(ctx context.Context, call *Call, last error) error {
 	return cutShort(last, &errors.Error{
-		Kind: kindOfEnd(ctx), Op: call.Method, Key: call.Key, Err: context.Cause(ctx),
+		Kind: kindOfEnd(ctx), Op: call.Method, Key: call.Key, Err: redactError(context.Cause(ctx), call.token),
 	})
 }
 

@@ -96,7 +96,7 @@ func (w *wire) request(ctx context.Context, call *Call, a *attempt) *http.Reques
 		},
 		Body:          a,
 		ContentLength: call.body.size,
-	}).WithContext(ctx)
+	}).WithContext(hiding(ctx, call.token))
 	if call.body.rewindable() {
 		// For what net/http itself repeats: a kept connection that the server
 		// closed before anything was written, a refused HTTP/2 stream.
@@ -175,7 +175,7 @@ func (w *wire) panicked(call *Call, a *attempt, p any) error {
 		Op:       call.Method,
 		Key:      call.Key,
 		Delivery: a.delivery(),
-		Err:      errors.New(redactWith(fmt.Sprintf("panic in RoundTripper: %v", p), call.token)),
+		Err:      errors.New(call.token.Redact(fmt.Sprintf("panic in RoundTripper: %v", p))),
 	})
 }
 

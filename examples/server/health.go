@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"time"
+	_ "time/tzdata" // the zones of analytics, also in a container that has none
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/tgfleet/tgfleet/health"

@@ -24,7 +24,8 @@ import (
 //
 //   - days: how many days, today included; 1 to [MaxDays], 7 if it is left out.
 //   - zone: the time zone of the days, such as Europe/Berlin; UTC if it is left
-//     out.
+//     out. A program that runs where there is no time zone database, as in an
+//     empty container, imports [time/tzdata] for it.
 //   - format: json or csv; if it is left out, CSV for who accepts text/csv
 //     and not JSON.
 //

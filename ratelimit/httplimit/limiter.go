@@ -3,10 +3,12 @@ package httplimit
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tgfleet/tgfleet/ratelimit"
@@ -22,6 +24,10 @@ type Config struct {
 	// read from the right: the first address that is not of these networks is
 	// the client's. Empty believes none.
 	TrustedProxies []netip.Prefix
+	// PerNetwork is how many clients' limits all IPv6 clients of one /48 have
+	// together, since whoever has that has 65,536 networks to come from. 0 means
+	// 16; negative is no such bound.
+	PerNetwork int
 	// MaxClients bounds how many clients are remembered for each route; see
 	// [ratelimit.Keyed]. 0 means 131,072.
 	MaxClients int
@@ -63,6 +69,9 @@ type route struct {
 	policy  string
 	name    string
 	keyed   *ratelimit.Keyed[netip.Prefix]
+
+	mu   sync.Mutex                     // held while both are asked, so that one refuses before the other takes
+	wide *ratelimit.Keyed[netip.Prefix] // by /48; nil where that is not bounded
 }
 
 // New returns a Limiter. The error names every bad field of cfg.
@@ -82,13 +91,16 @@ func New(cfg Config) (*Limiter, error) {
 	if err := check(cfg.Limit); err != nil {
 		bad = append(bad, fmt.Errorf("field Limit: %w", err))
 	}
+	if cfg.PerNetwork == 0 {
+		cfg.PerNetwork = 16
+	}
 	if !cfg.Limit.IsUnlimited() {
-		l.rest = newRoute("", "default", cfg.Limit, cfg.MaxClients)
+		l.rest = newRoute("", "default", cfg.Limit, cfg)
 	}
 	for i, r := range cfg.Routes {
 		if err := check(r.Limit); err != nil {
 			bad = append(bad, fmt.Errorf("field Routes[%d]: %w", i, err))
-		} else if err := l.add(r, cfg.MaxClients); err != nil {
+		} else if err := l.add(r, cfg); err != nil {
 			bad = append(bad, fmt.Errorf("field Routes[%d]: %w", i, err))
 		}
 	}
@@ -108,21 +120,25 @@ func check(l ratelimit.Limit) error {
 
 // add adds a route; ServeMux panics for a bad pattern and for two that
 // conflict.
-func (l *Limiter) add(r Route, most int) (err error) {
+func (l *Limiter) add(r Route, cfg Config) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)
 		}
 	}()
 	l.mux.Handle(r.Pattern, http.NotFoundHandler())
-	l.routes[r.Pattern] = newRoute(r.Pattern, r.Pattern, r.Limit, most)
+	l.routes[r.Pattern] = newRoute(r.Pattern, r.Pattern, r.Limit, cfg)
 	return nil
 }
 
-func newRoute(pattern, name string, limit ratelimit.Limit, most int) *route {
+func newRoute(pattern, name string, limit ratelimit.Limit, cfg Config) *route {
 	r := &route{pattern: pattern, name: quote(name)}
 	if !limit.IsUnlimited() {
-		r.keyed = ratelimit.NewKeyed[netip.Prefix](ratelimit.KeyedConfig{Limit: limit, MaxKeys: most})
+		r.keyed = ratelimit.NewKeyed[netip.Prefix](ratelimit.KeyedConfig{Limit: limit, MaxKeys: cfg.MaxClients})
+		if n := cfg.PerNetwork; n > 0 && limit.Units() > 0 {
+			all := ratelimit.Limit{Rate: limit.Rate * float64(n), Burst: int(min(float64(limit.Units())*float64(n), math.MaxInt32))}
+			r.wide = ratelimit.NewKeyed[netip.Prefix](ratelimit.KeyedConfig{Limit: all, MaxKeys: cfg.MaxClients})
+		}
 		r.policy = r.name + ";q=" + strconv.Itoa(limit.Units())
 		if w := limit.Window(); w > 0 {
 			r.policy += ";w=" + seconds(w)
@@ -139,7 +155,7 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		d := limit.keyed.Allow(l.client.of(r), 1)
+		d := limit.allow(l.client.of(r))
 		h := w.Header()
 		h.Add("RateLimit-Policy", limit.policy)
 		if d.OK {
@@ -152,6 +168,31 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 		h.Set("Retry-After", seconds(wait))
 		l.refuse(w, r, Refusal{Pattern: limit.pattern, RetryAfter: wait})
 	})
+}
+
+// allow takes a client's turn if there is one, for itself and in its /48. Who is
+// refused for one of them has taken from neither.
+func (r *route) allow(client netip.Prefix) ratelimit.Decision {
+	if r.wide == nil || !client.Addr().Is6() {
+		return r.keyed.Allow(client, 1)
+	}
+	network, _ := client.Addr().Prefix(48)
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.wide.AllowAt(now, network, 0)
+	if all.Remaining == 0 {
+		return r.wide.AllowAt(now, network, 1) // says when
+	}
+	d := r.keyed.AllowAt(now, client, 1)
+	if !d.OK {
+		return d
+	}
+	if all = r.wide.AllowAt(now, network, 1); !all.OK { // too many are remembered
+		return all
+	}
+	d.Remaining = min(d.Remaining, all.Remaining)
+	return d
 }
 
 // longest is the longest wait that a client is told.

@@ -115,6 +115,54 @@ func lines(n int, each, last string) []string {
 	return append(slices.Repeat([]string{each}, n), last)
 }
 
+func TestWhoHasManyNetworksIsBoundedAndHarmsNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pattern = "POST /api/bots"
+		post := func(h http.Handler, peer string) *http.Response { return ask(h, "POST", "/api/bots", peer) }
+		h := handler(t, registrations(nil))
+		passed := 0
+		var refused *http.Response
+		for i := range 65_536 {
+			if r := post(h, fmt.Sprintf("[2001:db8:7:%x::1]:1", i)); r.StatusCode == http.StatusCreated {
+				passed++
+			} else {
+				refused = r
+			}
+		}
+		assert.Equal(t, 16*5, passed)
+		require.NotNil(t, refused)
+		assert.Equal(t, "1", refused.Header.Get("Retry-After"), "80 a minute are one in 0.75 s")
+		assert.Equal(t, fmt.Sprintf("%q;r=0;t=60", pattern), refused.Header.Get("RateLimit"))
+
+		assert.Equal(t, http.StatusCreated, post(h, "[2001:db8:8:1::1]:1").StatusCode, "another /48")
+		assert.Equal(t, http.StatusCreated, post(h, "192.0.2.1:1").StatusCode, "IPv4 has no such network")
+
+		// Who is refused for itself takes nothing from its neighbours.
+		h = handler(t, registrations(nil))
+		for range 1000 {
+			post(h, "[2001:db8:7:1::1]:1")
+		}
+		for i := range 15 * 5 {
+			assert.Equal(t, http.StatusCreated, post(h, fmt.Sprintf("[2001:db8:7:%x::1]:1", 2+i)).StatusCode)
+		}
+		// And who is refused for its neighbours, nothing from itself.
+		for range 1000 {
+			assert.Equal(t, http.StatusTooManyRequests, post(h, "[2001:db8:7:ffff::1]:1").StatusCode)
+		}
+		time.Sleep(4 * time.Second)
+		for range 5 {
+			assert.Equal(t, http.StatusCreated, post(h, "[2001:db8:7:ffff::1]:1").StatusCode)
+		}
+
+		cfg := registrations(nil)
+		cfg.PerNetwork = -1
+		h = handler(t, cfg)
+		for i := range 1000 {
+			assert.Equal(t, http.StatusCreated, post(h, fmt.Sprintf("[2001:db8:7:%x::1]:1", i)).StatusCode)
+		}
+	})
+}
+
 func TestAPathThatIsNotCleanIsLimitedToo(t *testing.T) {
 	for _, path := range []string{"//api/bots", "/api/./bots", "/x/../api/bots"} {
 		cfg := registrations(nil)

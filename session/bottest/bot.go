@@ -40,6 +40,7 @@ type Bot struct {
 	webhook   webhookState
 	commands  map[commandScope][]gotgbot.BotCommand
 	queries   map[string]*query
+	charges   map[string]*charge
 }
 
 // NewBot makes a bot. By convention a username ends in "bot". Usernames are

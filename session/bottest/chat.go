@@ -25,7 +25,8 @@ type chat struct {
 	members  map[int64]*member
 	history  history
 	pinned   []int64
-	upgraded *chat // the supergroup this group has become
+	topics   map[int64]*topic // of a forum
+	upgraded *chat            // the supergroup this group has become
 }
 
 // member is somebody's relation to a group or channel, past ones included.
@@ -133,7 +134,8 @@ func (c *chat) concerns(m *gotgbot.Message, b *Bot) bool {
 func isService(m *gotgbot.Message) bool {
 	return len(m.NewChatMembers) > 0 || m.LeftChatMember != nil || m.GroupChatCreated || m.SupergroupChatCreated ||
 		m.ChannelChatCreated || m.MigrateToChatId != 0 || m.MigrateFromChatId != 0 || m.NewChatTitle != "" ||
-		m.PinnedMessage != nil
+		m.PinnedMessage != nil || m.SuccessfulPayment != nil || m.RefundedPayment != nil ||
+		m.ForumTopicCreated != nil || m.ForumTopicEdited != nil || m.ForumTopicClosed != nil || m.ForumTopicReopened != nil
 }
 
 // encodeMessage is the message's JSON. Everything in it can be encoded.

@@ -12,6 +12,7 @@ func getChat(q *request) (any, *apiError) {
 			Id: c.info.Id, Type: c.info.Type, Title: c.info.Title, Username: c.info.Username,
 			FirstName: c.info.FirstName, LastName: c.info.LastName, MaxReactionCount: 11,
 		}
+		full.IsForum = c.info.IsForum
 		if c.info.Username != "" {
 			full.ActiveUsernames = []string{c.info.Username}
 		}
@@ -36,17 +37,17 @@ func getChatMember(q *request) (any, *apiError) {
 		if c.user != nil {
 			switch id {
 			case c.user.ID:
-				return memberJSON(c.user.profile(), plainMember), nil
+				return c.memberJSON(c.user.profile(), plainMember), nil
 			case q.bot.id:
-				return memberJSON(q.bot.profile(), plainMember), nil
+				return c.memberJSON(q.bot.profile(), plainMember), nil
 			}
 			return nil, badRequest("member not found")
 		}
 		if m := c.members[id]; m != nil {
-			return memberJSON(m.user, m.status), nil
+			return c.memberJSON(m.user, m.status), nil
 		}
 		if p, ok := q.srv.world.person(id); ok {
-			return memberJSON(p, left), nil
+			return c.memberJSON(p, left), nil
 		}
 		return nil, badRequest("PARTICIPANT_ID_INVALID")
 	})
@@ -82,7 +83,7 @@ func getChatAdministrators(q *request) (any, *apiError) {
 		slices.SortFunc(all, func(a, b *member) int { return int(a.user.Id - b.user.Id) })
 		found := []any{}
 		for _, m := range all {
-			found = append(found, memberJSON(m.user, m.status))
+			found = append(found, c.memberJSON(m.user, m.status))
 		}
 		return found, nil
 	})

@@ -35,7 +35,7 @@
 // A [Bot] is an account; what acts for it is your code, with [Bot.Token]. A
 // [User] writes, edits, presses buttons, blocks. A [Group] is a group,
 // supergroup or channel, which bots are added to and kicked from, and which
-// can be upgraded. What they do becomes updates, which the bot gets by
+// can be upgraded or made a forum. Users pay invoices, too. What they do becomes updates, which the bot gets by
 // getUpdates or at its webhook. What the server has no user's action for,
 // [Bot.Push] sends.
 //
@@ -59,9 +59,10 @@
 //
 // # What it does not do
 //
-// It knows the methods most bots live on, not all of the Bot API: payments,
-// stories, business accounts, forum topics, gifts and sticker sets are not
-// there, and an unknown method gets the real server's 404. Markup is parsed as
+// It knows the methods most bots live on, not all of the Bot API: stories,
+// business accounts, topics in private chats, subscriptions and paid media, gifts
+// and sticker sets are not there, and an unknown method gets the real server's
+// 404. Payments take no money and know no provider. Markup is parsed as
 // the real server does it in all but rare cases. URLs given as files are not
 // fetched. Certificates of setWebhook are noted, not used, and so is
 // ip_address; names are not looked up, so a webhook's address that is neither

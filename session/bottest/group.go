@@ -219,8 +219,8 @@ func (c *chat) memberUpdate(who, by gotgbot.User, was, is string) json.RawMessag
 		"chat":            c.info,
 		"from":            by,
 		"date":            time.Now().Unix(),
-		"old_chat_member": memberJSON(who, was),
-		"new_chat_member": memberJSON(who, is),
+		"old_chat_member": c.memberJSON(who, was),
+		"new_chat_member": c.memberJSON(who, is),
 	})
 	if err != nil {
 		panic(err) // nothing in it can fail
@@ -229,11 +229,12 @@ func (c *chat) memberUpdate(who, by gotgbot.User, was, is string) json.RawMessag
 }
 
 // memberJSON is a ChatMember with the fields its status demands.
-func memberJSON(who gotgbot.User, status string) any {
+func (c *chat) memberJSON(who gotgbot.User, status string) any {
 	m := gotgbot.MergedChatMember{Status: status, User: who}
 	if status == administrator {
 		m.CanManageChat, m.CanDeleteMessages, m.CanInviteUsers = true, true, true
 		m.CanChangeInfo, m.CanRestrictMembers, m.CanPinMessages = true, true, true
+		m.CanManageTopics = c.info.Type == "supergroup"
 		m.CanPostMessages, m.CanEditMessages, m.CanManageVideoChats = true, true, true
 	}
 	return m

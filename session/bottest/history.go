@@ -14,6 +14,8 @@ type entry struct {
 	bot int64 // who sent it, 0 for a user
 	raw json.RawMessage
 
+	invoice *invoice // nil for what is none
+
 	first json.RawMessage // raw before its sender edited it, nil if it was not
 }
 

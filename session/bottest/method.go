@@ -35,6 +35,7 @@ func methodTable() map[string]method {
 		{name: "sendContact", run: sendContact, sent: true},
 		{name: "sendPoll", run: sendPoll, sent: true},
 		{name: "sendDice", run: sendDice, sent: true},
+		{name: "sendInvoice", run: sendInvoice, sent: true},
 		{name: "forwardMessage", run: forwardMessage, sent: true},
 		{name: "forwardMessages", run: several(forwarded, "there are no messages to forward"), sent: true},
 		{name: "copyMessage", run: copyMessage, sent: true},
@@ -52,7 +53,11 @@ func methodTable() map[string]method {
 		// answering
 		{name: "answerCallbackQuery", run: answerCallbackQuery},
 		{name: "answerInlineQuery", run: answerInlineQuery},
+		// payments
+		{name: "createInvoiceLink", run: createInvoiceLink},
+		{name: "answerShippingQuery", run: answerShippingQuery},
 		{name: "answerPreCheckoutQuery", run: answerPreCheckoutQuery},
+		{name: "refundStarPayment", run: refundStarPayment},
 		// chats
 		{name: "getChat", run: getChat},
 		{name: "getChatMember", run: getChatMember},
@@ -63,6 +68,12 @@ func methodTable() map[string]method {
 		{name: "pinChatMessage", run: pinChatMessage},
 		{name: "unpinChatMessage", run: unpinChatMessage},
 		{name: "unpinAllChatMessages", run: unpinAllChatMessages},
+		// topics
+		{name: "createForumTopic", run: createForumTopic},
+		{name: "editForumTopic", run: editForumTopic},
+		{name: "closeForumTopic", run: setClosed(true)},
+		{name: "reopenForumTopic", run: setClosed(false)},
+		{name: "deleteForumTopic", run: deleteForumTopic},
 		// files
 		{name: "getFile", run: getFile},
 	}

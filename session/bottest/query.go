@@ -14,13 +14,16 @@ const queryTooOld = "query is too old and response timeout expired or query ID i
 // query is one a user has asked and the bot may answer once, as long as its
 // update lives.
 type query struct {
-	kind  string
-	asked time.Time
-	keep  time.Duration
+	kind     string
+	asked    time.Time
+	keep     time.Duration
+	checkout *checkout // of a pre-checkout query; its answer ends it
 }
 
 // ask remembers a query.
-func (b *Bot) ask(id, kind string, keep time.Duration) {
+func (b *Bot) ask(id, kind string, keep time.Duration) { b.askFor(id, kind, &query{keep: keep}) }
+
+func (b *Bot) askFor(id, kind string, asked *query) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -32,26 +35,30 @@ func (b *Bot) ask(id, kind string, keep time.Duration) {
 	if b.queries == nil {
 		b.queries = make(map[string]*query)
 	}
-	b.queries[id] = &query{kind: kind, asked: now, keep: keep}
+	asked.kind, asked.asked = kind, now
+	b.queries[id] = asked
 }
 
-// answer takes a query away. It reports false if it may not be answered.
-func (b *Bot) answer(id, kind string) bool {
+// answer takes a query away, and returns nil if it may not be answered.
+func (b *Bot) answer(id, kind string) *query {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queries[id]
 	if q == nil || q.kind != kind {
-		return false
+		return nil
 	}
 	delete(b.queries, id)
-	return time.Since(q.asked) <= q.keep
+	if time.Since(q.asked) > q.keep {
+		return nil
+	}
+	return q
 }
 
 func answerCallbackQuery(q *request) (any, *apiError) {
 	if utf16Len(q.params.get("text")) > 200 {
 		return nil, badRequest("MESSAGE_TOO_LONG")
 	}
-	if !q.bot.answer(q.params.get("callback_query_id"), "callback_query") {
+	if q.bot.answer(q.params.get("callback_query_id"), "callback_query") == nil {
 		return nil, badRequest(queryTooOld)
 	}
 	return true, nil
@@ -76,17 +83,7 @@ func answerInlineQuery(q *request) (any, *apiError) {
 			return nil, badRequest("can't parse inline query result: inline query result must have an id and a type")
 		}
 	}
-	if !q.bot.answer(q.params.get("inline_query_id"), "inline_query") {
-		return nil, badRequest(queryTooOld)
-	}
-	return true, nil
-}
-
-func answerPreCheckoutQuery(q *request) (any, *apiError) {
-	if !q.params.bool("ok") && q.params.get("error_message") == "" {
-		return nil, badRequest("error message must be non-empty")
-	}
-	if !q.bot.answer(q.params.get("pre_checkout_query_id"), "pre_checkout_query") {
+	if q.bot.answer(q.params.get("inline_query_id"), "inline_query") == nil {
 		return nil, badRequest(queryTooOld)
 	}
 	return true, nil

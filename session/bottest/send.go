@@ -27,6 +27,9 @@ func (q *request) send(m *gotgbot.Message) (any, *apiError) {
 // sendAll sends messages together: all of them or none.
 func (q *request) sendAll(all []*gotgbot.Message) ([]json.RawMessage, *apiError) {
 	markup, bad := q.params.markup()
+	if bad == nil && q.invoice != nil {
+		markup, bad = q.invoice.payButton(markup)
+	}
 	if bad != nil {
 		return nil, bad
 	}
@@ -43,6 +46,12 @@ func (q *request) sendAll(all []*gotgbot.Message) ([]json.RawMessage, *apiError)
 	if bad != nil {
 		return nil, bad
 	}
+	for _, m := range all {
+		m.MessageThreadId, m.ReplyToMessage = q.params.id("message_thread_id"), replied
+		if bad := c.thread(m, q.bot.id); bad != nil {
+			return nil, bad
+		}
+	}
 	if wait := q.srv.admit(q.bot, c, len(all), q.params.bool("allow_paid_broadcast")); wait > 0 {
 		return nil, tooMany(wait)
 	}
@@ -52,12 +61,13 @@ func (q *request) sendAll(all []*gotgbot.Message) ([]json.RawMessage, *apiError)
 		from := me
 		m.From = &from
 		m.ReplyMarkup = markup
-		m.ReplyToMessage = replied
 		m.HasProtectedContent = q.params.bool("protect_content")
-		m.MessageThreadId = q.params.id("message_thread_id")
 		m.EffectId = q.params.get("message_effect_id")
 		m.BusinessConnectionId = q.params.get("business_connection_id")
 		raws[i] = c.post(m, q.bot)
+		if q.invoice != nil {
+			c.history.find(m.MessageId).invoice = q.invoice
+		}
 	}
 	return raws, nil
 }

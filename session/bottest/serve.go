@@ -21,6 +21,8 @@ type request struct {
 	files  map[string]*upload
 	note   string // a description beside an ok result
 
+	invoice *invoice // what is sent; nil for what is none
+
 	call  Call
 	known bool // the method exists
 }

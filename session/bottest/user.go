@@ -138,6 +138,12 @@ func (u *User) post(c *chat, m gotgbot.Message) *gotgbot.Message {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.info.IsForum {
+		id := m.MessageThreadId
+		if bad := c.thread(&m, u.ID); bad != nil {
+			panic(fmt.Sprintf("bottest: user %d can't write to topic %d: %s", u.ID, id, bad.description))
+		}
+	}
 	c.post(&m, nil)
 	return &m
 }

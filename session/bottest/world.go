@@ -17,7 +17,9 @@ type world struct {
 	tokens map[string]*Bot
 	users  map[int64]*User
 	chats  map[int64]*chat // groups, supergroups and channels
-	names  map[string]any  // lower-case usernames of *Bot, *User and *chat
+	// invoices are those of links.
+	invoices map[string]*invoice
+	names    map[string]any // lower-case usernames of *Bot, *User and *chat
 
 	lastBot, lastUser, lastGroup, lastSupergroup int64
 }
@@ -28,6 +30,7 @@ func (w *world) init() {
 	w.users = make(map[int64]*User)
 	w.chats = make(map[int64]*chat)
 	w.names = make(map[string]any)
+	w.invoices = make(map[string]*invoice)
 	// Ids look like today's, and never meet: a bot is a user too.
 	w.lastBot, w.lastUser = 7_000_000_000, 500_000_000
 	w.lastGroup, w.lastSupergroup = -4_000_000_000, -1002_000_000_000

@@ -217,7 +217,8 @@ type Result struct {
 	// secret or path, and since it was last set for that. Where it comes again
 	// the cause is elsewhere: a proxy, or a replica without the key.
 	Refused bool
-	// Before is what Telegram said of it before.
+	// Before is what Telegram said of it before. A token that an earlier service
+	// put into the URL, as Telegram once advised, is masked.
 	Before gotgbot.WebhookInfo
 }
 
@@ -297,6 +298,8 @@ func (m *Manager) change(ctx context.Context, id string, patience time.Duration,
 			}
 			if !r.Changed { // by an earlier try
 				r.Before = *info
+				r.Before.Url = t.Record.Token.Redact(info.Url)
+				r.Before.LastErrorMessage = t.Record.Token.Redact(info.LastErrorMessage)
 			}
 			return f(ctx, t, info, &r)
 		})

@@ -85,6 +85,29 @@ func TestTheTokenIsNowhereInAWebhook(t *testing.T) {
 	})
 }
 
+// Telegram once advised to put the token into the path, so a bot that comes from
+// elsewhere may have it there.
+func TestAForeignWebhooksTokenIsNotShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		bot := f.add(t, "a")
+		_, secret, _ := strings.Cut(bot.Token(), ":")
+		for _, path := range []string{bot.Token(), url.QueryEscape(bot.Token()), "hook?bot=7&secret=" + secret} {
+			require.NoError(t, f.pool.Do(bg, "a", func(ctx context.Context, tn *tenant.Tenant) error {
+				_, err := tn.Bot.SetWebhookWithContext(ctx, "https://elsewhere.example.com/"+path, nil)
+				return err
+			}))
+			r, err := f.webhooks(t, unpaced(webhook.ManagerConfig{})).Ensure(bg, "a", webhook.Options{})
+			require.NoError(t, err)
+			assert.True(t, r.Changed)
+			assert.Contains(t, r.Before.Url, "https://elsewhere.example.com/", "an operator is to see whose it was")
+			shown, err := json.Marshal(r)
+			require.NoError(t, err)
+			assert.NotContains(t, fmt.Sprintf("%s %+v %#v", shown, r, r), secret)
+		}
+	})
+}
+
 func TestWhatDiffersIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, bottest.NoLimits())
