@@ -3,6 +3,7 @@ package polling
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -73,6 +74,18 @@ func (s *Supervisor) changed(c tenant.Change) {
 	}
 }
 
+// giveUp is after how many failures in a row the store is taken to be away.
+const giveUp = 3
+
+// one returns a key, and one that is not always the same: where one is in the
+// way of the others, it is so for a while only.
+func one(ids map[string]bool) string {
+	for id := range ids {
+		return id
+	}
+	return ""
+}
+
 // look reads the records of tenants that have changed and are not polled here.
 func (s *Supervisor) look(ctx context.Context) {
 	for failures := 0; ; {
@@ -86,22 +99,28 @@ func (s *Supervisor) look(ctx context.Context) {
 		s.unread = make(map[string]bool)
 		s.mu.Unlock()
 		var last error
-		for id := range ids {
+		again := make(map[string]bool)
+		for row := 0; len(ids) > 0 && row < giveUp; {
+			id := one(ids)
+			delete(ids, id)
 			err := s.lookAt(ctx, id)
 			switch {
 			case ctx.Err() != nil:
 				return
 			case err == nil, errors.Is(err, errors.NotFound):
+				row = 0
 			case errors.Is(err, errors.Internal):
 				// To wait would not mend it. The list may know it.
 				s.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", brief(err)))
 			default:
-				last = err
-				s.mu.Lock()
-				s.unread[id] = true
-				s.mu.Unlock()
+				last, again[id] = err, true
+				row++
 			}
 		}
+		s.mu.Lock()
+		maps.Copy(s.unread, ids)
+		maps.Copy(s.unread, again)
+		s.mu.Unlock()
 		if last == nil {
 			failures = 0
 			continue

@@ -223,6 +223,23 @@ func TestAChangeThatCanNotBeReadIsReadLater(t *testing.T) {
 	})
 }
 
+func TestAStoreThatIsAwayIsNotAskedForEachChange(t *testing.T) {
+	hooked(t, true, func(t *testing.T, s *service, p *polling.Supervisor, r *readings) {
+		r.failing(func(string) error { return errors.StoreUnavailable })
+		for i := range 100 {
+			s.change(fmt.Sprint("hooked", i), "", 1)
+		}
+		time.Sleep(30 * time.Second)
+		_, reads := r.since()
+		assert.LessOrEqual(t, reads, 6*3)
+		r.failing(nil)
+		time.Sleep(25 * time.Second)
+		assert.Equal(t, map[string]int{"polling": 101}, p.Stats().Tenants)
+		lists, _ := r.since()
+		assert.LessOrEqual(t, lists, 1)
+	})
+}
+
 func TestARecordThatIsReadBeforeAChangeDoesNotUndoIt(t *testing.T) {
 	hooked(t, true, func(t *testing.T, s *service, p *polling.Supervisor, r *readings) {
 		r.failing(func(id string) error {
@@ -269,12 +286,19 @@ func TestListsThatBringNobodyAreReadLessOften(t *testing.T) {
 func TestTheWebhookOfATenantThatIsNotToBePolledIsNotDeleted(t *testing.T) {
 	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
 		bot := s.register("shop")
-		p := s.supervisor(polling.Config{DeleteWebhook: true, Wants: unhooked}) // no Watch
+		r := &readings{Store: s.store, reads: make(map[string]int)}
+		p, err := polling.New(s.session, r, s.inbox, polling.Config{DeleteWebhook: true, Wants: unhooked}) // no Watch
+		require.NoError(t, err)
+		require.NoError(t, p.Start(bg))
 		defer stop(t, p)
 		p.Add("shop")
 		synctest.Wait()
+		r.failing(func(string) error { return errors.StoreUnavailable })
 		s.change("shop", "yes", 1)
 		call(t, s, bot, "setWebhook", map[string]any{"url": "https://127.0.0.1:1/hook"})
+		time.Sleep(time.Minute)
+		assert.Zero(t, s.srv.CallCount("deleteWebhook"), "nor while it is not known")
+		r.failing(nil)
 		time.Sleep(time.Hour)
 		assert.Zero(t, s.srv.CallCount("deleteWebhook"))
 		_, polled := p.Status("shop")

@@ -26,6 +26,8 @@
 // one that dies after about one [Config.LeaseTTL]. One without a network yields
 // its tenants to the others until it has one.
 //
+// Where some tenants have webhooks, [Config.Wants] says which are polled.
+//
 // # What can go wrong
 //
 // Each has its own way, none is a busy loop, and [Supervisor.Status] names it:
@@ -43,6 +45,8 @@
 //     it lasts, another process is given a try.
 //   - A full inbox: nothing is confirmed past what it took, and the rest waits
 //     at Telegram.
+//   - What is no update, or what the inbox will never take, is passed over, since
+//     all later ones would wait for it. It is logged and counted in [Stats].
 //
 // # What it costs
 //

@@ -156,6 +156,9 @@ func (l *loop) conflict(ctx context.Context, err error) verdict {
 			if v, ok := l.load(ctx); !ok {
 				return v
 			}
+			if l.stale { // the store is away
+				return v
+			}
 			return l.deleteWebhook(ctx, v)
 		}
 	default:

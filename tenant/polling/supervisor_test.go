@@ -630,6 +630,8 @@ func TestAPanicOfTheInboxIsAFailureAndNoEnd(t *testing.T) {
 		s.ann.Write(bot, "hello")
 		p.Add("shop")
 		require.Equal(t, polling.Failing, state(t, p, "shop"))
+		st, _ := p.Status("shop")
+		require.Contains(t, st.Reason, "panic in Inbox")
 		time.Sleep(time.Minute)
 		require.Equal(t, polling.Polling, state(t, p, "shop"))
 		assert.Equal(t, 1, s.inbox.count("shop"))

@@ -220,11 +220,7 @@ func TestAnInboxThatBreaksHalfwayLosesNothing(t *testing.T) {
 				for i := range 7 {
 					s.ann.Write(bot, fmt.Sprint(i))
 				}
-				down := true
 				s.inbox.failing(func(b []inbox.Update) ([]inbox.Outcome, error, bool) {
-					if !down {
-						return nil, nil, false
-					}
 					out := make([]inbox.Outcome, len(b))
 					for i, u := range b {
 						if u.ID%7 == b[0].ID%7 && len(b) == 7 {
@@ -245,10 +241,11 @@ func TestAnInboxThatBreaksHalfwayLosesNothing(t *testing.T) {
 				assert.Equal(t, polling.Failing, state(t, p, "shop"))
 				assert.Equal(t, 6, bot.Pending(), "what it took is confirmed, and no more")
 				assert.Zero(t, p.Stats().Unusable)
-				down = false
+				s.inbox.failing(nil)
 				time.Sleep(91 * time.Second)
 				assert.Equal(t, 7, s.inbox.count("shop"))
 				assert.Zero(t, bot.Pending())
+				synctest.Wait()
 				assert.IsIncreasing(t, s.inbox.got["shop"])
 			})
 		})
