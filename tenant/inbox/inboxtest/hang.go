@@ -118,7 +118,7 @@ func hang(t *testing.T, b *bench) {
 					settle(in, leases)
 				}
 				if len(leases) == 0 {
-					time.Sleep(time.Millisecond)
+					time.Sleep(b.idle)
 				}
 			}
 			settle(in, kept)

@@ -43,6 +43,7 @@ type Config struct {
 // Run runs the whole suite, each test with an inbox of its own.
 func Run(t *testing.T, h Harness) {
 	checks := math.MaxInt // as -rapid.checks says
+	idle := 5 * time.Second
 	bubble := h.Bubble != nil
 	switch {
 	case given("rapid.checks"):
@@ -52,6 +53,7 @@ func Run(t *testing.T, h Harness) {
 		checks = 12
 	}
 	if !bubble {
+		idle = time.Millisecond
 		h.Bubble = func(t *testing.T, f func(*testing.T)) { t.Run("", f) } // what ends with the test ends with each check
 	}
 	for _, test := range []struct {
@@ -97,7 +99,7 @@ func Run(t *testing.T, h Harness) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h.Bubble(t, func(t *testing.T) {
-				test.run(t, &bench{t: t, h: h, in: h.New(t, test.cfg), ctx: t.Context()})
+				test.run(t, &bench{t: t, h: h, in: h.New(t, test.cfg), ctx: t.Context(), idle: idle})
 			})
 		})
 	}
@@ -118,6 +120,9 @@ type bench struct {
 	h   Harness
 	in  inbox.Inbox
 	ctx context.Context
+	// idle is how long one rests who found nothing: where time is virtual a short
+	// rest is over at once.
+	idle time.Duration
 }
 
 const ttl = time.Minute
