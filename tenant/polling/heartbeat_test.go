@@ -51,7 +51,7 @@ func (f *fleet) deafen(d deaf) {
 func TestHeartbeatsThatFailMoveNoTenants(t *testing.T) {
 	for name, d := range map[string]deaf{"they fail": fails, "they hang": hangs, "their answers are lost": unheard} {
 		t.Run(name, func(t *testing.T) {
-			balanced(t, 60, func(t *testing.T, f *fleet) {
+			balanced(t, 30, func(t *testing.T, f *fleet) {
 				var log lines
 				a := f.join(polling.Config{Logger: log.logger()})
 				f.join(polling.Config{})
@@ -65,17 +65,17 @@ func TestHeartbeatsThatFailMoveNoTenants(t *testing.T) {
 
 				f.deafen(d)
 				f.pass(20 * time.Second)
-				assert.Equal(t, 20, f.live[a].Stats().Share, "what it has heard is true for a while")
+				assert.Equal(t, 10, f.live[a].Stats().Share, "what it has heard is true for a while")
 				f.pass(30 * time.Second)
 				assert.Equal(t, -1, f.live[a].Stats().Share, "and then it knows nothing")
-				f.pass(20 * time.Minute)
+				f.pass(10 * time.Minute)
 				assert.Equal(t, loops, f.live[a].Stats().Loops)
 				assert.Equal(t, moved, f.gaveAway(), "none were given")
 				assert.LessOrEqual(t, f.gap, time.Second, "and all are polled")
 				beats, asked := f.live[a].sight.since()
-				assert.LessOrEqual(t, beats, 65, "it is tried three times in a lease at most")
-				// 20 of its own three times in a lease, and 40 of others once.
-				assert.LessOrEqual(t, asked, 42*(3*20+40)+100)
+				assert.LessOrEqual(t, beats, 30, "once in a lease")
+				// 10 of its own three times in a lease, and 20 of others once.
+				assert.LessOrEqual(t, asked, 22*(3*12+20)+50)
 				assert.Equal(t, 1, log.count("other processes that poll can't be heard"))
 				assert.Zero(t, log.count("leases can't be reached"), "they can")
 
@@ -95,7 +95,7 @@ func TestHeartbeatsThatFailMoveNoTenants(t *testing.T) {
 				for _, n := range f.loops() {
 					sum += n
 				}
-				assert.Equal(t, 60, sum)
+				assert.Equal(t, 30, sum)
 
 				f.deafen(hears)
 				f.pass(6 * time.Minute)
@@ -109,7 +109,7 @@ func TestHeartbeatsThatFailMoveNoTenants(t *testing.T) {
 // Those who hear each other share what is left by one whom they do not hear, and
 // do not ask for its leases again and again.
 func TestAProcessThatIsNotHeardKeepsWhatItPolls(t *testing.T) {
-	balanced(t, 90, func(t *testing.T, f *fleet) {
+	balanced(t, 45, func(t *testing.T, f *fleet) {
 		var all []string
 		for range 3 {
 			all = append(all, f.join(polling.Config{}))
@@ -121,10 +121,10 @@ func TestAProcessThatIsNotHeardKeepsWhatItPolls(t *testing.T) {
 		f.pass(2 * time.Minute)
 		f.gap = 0
 		f.live[all[1]].sight.since()
-		f.pass(20 * time.Minute)
+		f.pass(10 * time.Minute)
 		_, asked := f.live[all[1]].sight.since()
-		// 30 of its own three times in a lease, and 60 of others once.
-		assert.LessOrEqual(t, asked, 42*(3*30+60))
+		// 15 of its own three times in a lease, and 30 of others once.
+		assert.LessOrEqual(t, asked, 22*(3*17+30))
 		assert.ElementsMatch(t, loops, f.loops())
 		assert.Equal(t, moved, f.gaveAway())
 		assert.LessOrEqual(t, f.gap, time.Second)
@@ -134,7 +134,7 @@ func TestAProcessThatIsNotHeardKeepsWhatItPolls(t *testing.T) {
 
 // It hears now and then only.
 func TestHeartbeatsThatComeAndGoMoveNoTenants(t *testing.T) {
-	balanced(t, 60, func(t *testing.T, f *fleet) {
+	balanced(t, 30, func(t *testing.T, f *fleet) {
 		for range 3 {
 			f.join(polling.Config{})
 		}
@@ -159,20 +159,20 @@ func TestHeartbeatsThatComeAndGoMoveNoTenants(t *testing.T) {
 // Heartbeats that hang keep nobody from starting, nor leases from being
 // extended.
 func TestHeartbeatsThatHangKeepNobodyFromStarting(t *testing.T) {
-	virtual(t, bottest.Config{Limits: bottest.NoLimits()}, func(t *testing.T, s *service) {
+	virtualOver(t, bottest.Config{Limits: bottest.NoLimits(), KeepCalls: -1}, wireless, func(t *testing.T, s *service) {
 		n := &network{Leases: polling.NewMemoryLeases()}
 		n.deafen(hangs)
 		p := s.supervisor(polling.Config{Leases: n, Starting: 10})
 		defer stop(t, p)
-		for i := range 300 {
+		for i := range 100 {
 			s.register(fmt.Sprint(i))
 			p.Add(fmt.Sprint(i))
 		}
 		time.Sleep(20 * time.Second)
-		assert.Equal(t, 300, p.Stats().Tenants["polling"])
-		time.Sleep(20 * time.Minute)
+		assert.Equal(t, 100, p.Stats().Tenants["polling"])
+		time.Sleep(5 * time.Minute)
 		assert.Zero(t, p.Stats().Lost)
-		assert.Equal(t, 300, p.Stats().Loops)
+		assert.Equal(t, 100, p.Stats().Loops)
 	})
 }
 

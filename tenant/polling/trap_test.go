@@ -190,12 +190,11 @@ func TestAnUpdateThatCanNotBeParsedHoldsUpNoOther(t *testing.T) {
 		})
 	}
 	t.Run("without an id, at the end", func(t *testing.T) {
-		var l *list
-		onFake(t, func(r *http.Request, params map[string]any) (int, string) { return l.answer(r, params) }, polling.Config{},
+		l := new(list)
+		l.good(1)
+		l.add(0, `{}`)
+		onFake(t, l.answer, polling.Config{},
 			func(t *testing.T, s *service, p *polling.Supervisor) {
-				l = new(list)
-				l.good(1)
-				l.add(0, `{}`)
 				time.Sleep(10 * time.Minute)
 				assert.Equal(t, 1, s.inbox.count("shop"))
 				assert.Equal(t, polling.Failing, state(t, p, "shop"), "it can't be confirmed, and it is said")
