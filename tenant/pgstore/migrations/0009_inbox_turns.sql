@@ -39,9 +39,9 @@ $$;
 -- As before, but for where it finds what is ready, and that it drops what has
 -- expired before a chat's first that has not, which is found by the chat: others'
 -- that have expired may be many. Where it finds chats with nothing else it looks
--- at more of them at once. A second after the moment it ends, as all that follows
--- does: much may have expired while nobody leased, and what a lease drops is to
--- stay dropped, and not to be undone since the lease took too long.
+-- at more of them at once. It ends, as what calls it does, where it finds more such
+-- a second after the moment: much may have expired while nobody leased, and what a
+-- lease drops is to stay dropped, and not to be undone since it took too long.
 CREATE OR REPLACE FUNCTION {schema}.inbox_take(of text, n integer, moment bigint, until bigint, expired boolean)
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
@@ -84,7 +84,8 @@ BEGIN
 			DELETE FROM {schema}.inbox_chats AS q WHERE q.tenant = of COLLATE "C" AND q.chat = ANY (chats)
 				AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = q.tenant AND u.chat = q.chat);
 		END IF;
-		EXIT WHEN cardinality(chats) < look OR {schema}.inbox_late(moment); -- all that are free are lent
+		EXIT WHEN cardinality(chats) < look; -- all that are free are lent
+		EXIT WHEN got < least(n, look) AND {schema}.inbox_late(moment);
 		n := n - got;
 		look := greatest(n, least(4 * look, 1000));
 	END LOOP;
@@ -104,7 +105,7 @@ DECLARE
 BEGIN
 	LOOP
 		SELECT count(*) INTO active FROM unnest(rooms) AS r WHERE r > 0;
-		EXIT WHEN rest = 0 OR active = 0 OR {schema}.inbox_late(moment);
+		EXIT WHEN rest = 0 OR active = 0;
 		share := greatest(1, rest / active);
 		FOR i IN 1 .. cardinality(tenants) LOOP
 			n := least(share, rooms[i], rest);
@@ -133,7 +134,9 @@ BEGIN
 		GET DIAGNOSTICS got = ROW_COUNT;
 		rest := rest - got;
 		rooms[i] := CASE WHEN got = 0 THEN 0 ELSE rooms[i] - 1 END;
-		EXIT WHEN {schema}.inbox_late(moment);
+		IF got = 0 AND {schema}.inbox_late(moment) THEN
+			RETURN;
+		END IF;
 	END LOOP;
 	RETURN QUERY SELECT * FROM {schema}.inbox_share(names, rooms, rest, moment, until, expired);
 END $$;
@@ -176,7 +179,7 @@ BEGIN
 			tenants := tenants || name::text;
 			rooms := rooms || room - 1;
 		END IF;
-		EXIT WHEN {schema}.inbox_late(moment);
+		EXIT WHEN got = 0 AND {schema}.inbox_late(moment);
 	END LOOP;
 	RETURN QUERY SELECT * FROM {schema}.inbox_share(tenants, rooms, rest, moment, until, expired);
 END $$;
