@@ -47,20 +47,32 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 		lease = in.leaseOf
 	}
 	var leases []inbox.Lease
+	late := false
 	err := in.db.change(ctx, func(conn *pgxpool.Conn) (err error) {
+		begin := time.Now()
 		leases, err = lease(ctx, conn, want)
+		late = isLate(begin)
 		return err
 	})
 	if err != nil {
 		return nil, failure(ctx, what, "", err)
 	}
+	if late {
+		in.bell.waker.Broadcast() // there may be more
+	}
 	return leases, nil
 }
+
+// isLate reports that a lease that began at a moment may have ended before it
+// had all that there is: it drops what has expired for a second at most, so that
+// it is not undone by the end of a context.
+func isLate(begin time.Time) bool { return time.Since(begin) > time.Second }
 
 // How many tenants of which nothing is wanted a lease may pass by, and of how
 // many it may tell the server what there is of them.
 const (
 	passMost = 64
+	passMore = 4096 // where those that it was told of had nothing
 	tellMost = 512
 )
 
@@ -134,10 +146,11 @@ func (in *Inbox) leaseOf(ctx context.Context, conn *pgxpool.Conn, want inbox.Wan
 	}
 	in.ready.Add(due...)
 
-	got := make(map[string]int) // of those who were asked
-	for more := true; more && len(leases) < want.Limit; {
+	got := make(map[string]int)       // of those who were asked
+	pass := min(want.Limit, passMost) // some may have nothing after all
+	for more := true; more && len(leases) < want.Limit; pass = min(4*pass, passMore) {
 		rest := want.Limit - len(leases)
-		n := rest + min(rest, passMost) // some may have nothing after all
+		n := rest + pass
 		names := in.ready.Turn(n, func(t string) bool {
 			_, asked := got[t]
 			return !asked && want.Room(t) > 0
@@ -176,14 +189,21 @@ func (in *Inbox) leaseOf(ctx context.Context, conn *pgxpool.Conn, want inbox.Wan
 			got[lent[i].Tenant]++
 		}
 		leases = append(leases, lent...)
+		if isLate(now) {
+			break
+		}
 	}
 	if conn.Conn().PgConn().TxStatus() != 'I' {
 		if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
 			return nil, err
 		}
 	}
+	late := isLate(now)
+	if late {
+		in.ready.Changed() // it may have left what it did not come to
+	}
 	for t, n := range got {
-		if n < want.Room(t) && len(leases) < want.Limit { // it has lent all that there is
+		if n < want.Room(t) && len(leases) < want.Limit && !late { // it has lent all that there is
 			in.ready.None(at, t)
 		} else if n > 0 {
 			in.ready.Had(t)

@@ -19,7 +19,7 @@ func toVersion6(t *testing.T, url, schema string) {
 		DROP FUNCTION s.tenant_created CASCADE; DROP FUNCTION s.tenants_removing CASCADE; DROP FUNCTION s.tenant_removed CASCADE;
 		DROP FUNCTION s.tenants_page;
 		DROP INDEX s.inbox_chats_ready; DROP INDEX s.inbox_chats_by_time; CREATE INDEX inbox_chats_by_turn ON s.inbox_chats (tenant, at);
-		DROP FUNCTION s.inbox_wake; DROP FUNCTION s.inbox_ready; DROP FUNCTION s.inbox_share; DROP FUNCTION s.inbox_lease_of`, "s.", schema+"."))
+		DROP FUNCTION s.inbox_wake; DROP FUNCTION s.inbox_ready; DROP FUNCTION s.inbox_share; DROP FUNCTION s.inbox_late; DROP FUNCTION s.inbox_lease_of`, "s.", schema+"."))
 }
 
 // A change locks the tenants before the log, and may come while a replica of

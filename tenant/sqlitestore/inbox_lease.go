@@ -22,24 +22,34 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 		return nil, nil
 	}
 	want.Held = maps.Clone(want.Held) // the caller may go before it is read
-	var leases []inbox.Lease
-	err := in.do(ctx, what, &inboxOp{run: func(t *inboxTx) error {
-		l := lending{inboxTx: t, want: want, rest: want.Limit, until: t.now.Add(want.TTL)}
-		err := l.lend()
-		leases = l.leases
-		return err
-	}})
-	if err != nil {
-		return nil, err
+	for {
+		var l lending
+		err := in.do(ctx, what, &inboxOp{run: func(t *inboxTx) error {
+			l = lending{inboxTx: t, want: want, rest: want.Limit, drops: dropMost, until: t.now.Add(want.TTL)}
+			err := l.lend()
+			t.ready = t.ready || l.drops <= 0 // there may be more
+			return err
+		}})
+		if err != nil {
+			return nil, err
+		}
+		if len(l.leases) > 0 || l.drops > 0 {
+			return l.leases, nil
+		}
+		// Others have their turn before it drops more.
 	}
-	return leases, nil
 }
+
+// dropMost is how many expired updates, and chats without any, a lease drops in
+// one transaction, in which nobody puts.
+const dropMost = 2000
 
 // lending is a Lease under way.
 type lending struct {
 	*inboxTx
 	want   inbox.Want
 	rest   int    // how many more may be lent
+	drops  int    // how many more may be dropped
 	at     uint64 // when it began, as the inbox counts it
 	until  time.Time
 	leases []inbox.Lease
@@ -64,7 +74,7 @@ func (l *lending) lend() error {
 	if err != nil {
 		return err
 	}
-	for l.rest > 0 && len(turns) > 0 {
+	for l.rest > 0 && l.drops > 0 && len(turns) > 0 {
 		share := max(1, l.rest/len(turns))
 		kept := turns[:0]
 		for _, u := range turns {
@@ -120,19 +130,25 @@ func (l *lending) look() error {
 // more.
 func (l *lending) each() (turns []turn, err error) {
 	passed := make(map[string]bool)
-	for l.rest > 0 {
+	for l.rest > 0 && l.drops > 0 {
 		asked := l.rest
 		tenants := l.in.ready.Turn(asked, func(t string) bool { return !passed[t] && l.want.Room(t) > 0 })
 		for _, t := range tenants {
+			if l.drops <= 0 {
+				return turns, nil
+			}
 			passed[t] = true
 			got, err := l.take(t, 1)
 			if err != nil {
 				return nil, err
 			}
+			if got == 0 && l.drops <= 0 {
+				continue // it may have more: it keeps its turn
+			}
+			l.in.ready.Had(t) // and is not passed by again, if it is still there
 			if got == 0 {
 				continue
 			}
-			l.in.ready.Had(t)
 			if room := l.want.Room(t); room > 1 {
 				turns = append(turns, turn{t, room - 1})
 			}
@@ -151,9 +167,10 @@ type ready struct {
 	attempt int
 }
 
-// take lends up to n updates of a tenant; fewer are all that it has.
+// take lends up to n updates of a tenant; fewer are all that it has, unless no
+// more may be dropped.
 func (l *lending) take(tenant string, n int) (got int, err error) {
-	for got < n {
+	for got < n && l.drops > 0 {
 		chats, err := l.chats(tenant, n-got+1) // one more tells whether there is
 		if err != nil {
 			return got, err
@@ -172,7 +189,7 @@ func (l *lending) take(tenant string, n int) (got int, err error) {
 				l.rest--
 			}
 		}
-		if !more {
+		if !more && l.drops > 0 {
 			l.in.ready.None(l.at, tenant)
 			return got, nil
 		}
@@ -196,16 +213,17 @@ func (l *lending) chats(tenant string, n int) (all []ready, err error) {
 	return all, rows.Err()
 }
 
-// first lends a chat's first update, and drops what has expired on the way. A
-// chat that has none goes.
+// first lends a chat's first update, and drops what has expired on the way, as
+// far as it may. A chat that has none goes.
 func (l *lending) first(tenant string, c ready) (bool, error) {
-	for {
+	for l.drops > 0 {
 		lease := inbox.Lease{Update: inbox.Update{Tenant: tenant, Chat: c.chat}, Until: l.until}
 		var received int64
 		var expires sql.NullInt64
 		var raw []byte
 		err := l.row(firstUpdate, tenant, c.chat).Scan(&lease.ID, &lease.Kind, &received, &expires, &lease.Attempt, &raw)
 		if err == sql.ErrNoRows {
+			l.drops--
 			_, err = l.exec(deleteChat, tenant, c.chat)
 			return false, err
 		}
@@ -217,6 +235,7 @@ func (l *lending) first(tenant string, c ready) (bool, error) {
 			if _, err := l.exec(deleteUpdate, tenant, c.chat, lease.ID); err != nil {
 				return false, err
 			}
+			l.drops--
 			l.in.room.Left(tenant)
 			continue
 		}
@@ -237,6 +256,7 @@ func (l *lending) first(tenant string, c ready) (bool, error) {
 		l.leases = append(l.leases, lease)
 		return true, nil
 	}
+	return false, nil
 }
 
 // Extend implements [inbox.Inbox].

@@ -31,9 +31,17 @@ CREATE FUNCTION {schema}.inbox_ready() RETURNS SETOF text LANGUAGE sql STABLE AS
 	SELECT tenant::text FROM walk WHERE tenant IS NOT NULL
 $$;
 
+-- Reports that a lease that began at a moment has taken long enough.
+CREATE FUNCTION {schema}.inbox_late(moment bigint) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+	SELECT extract(epoch FROM clock_timestamp()) * 1000000 > moment + 1000000
+$$;
+
 -- As before, but for where it finds what is ready, and that it drops what has
 -- expired before a chat's first that has not, which is found by the chat: others'
--- that have expired may be many.
+-- that have expired may be many. Where it finds chats with nothing else it looks
+-- at more of them at once. It ends, as what calls it does, where it finds more such
+-- a second after the moment: much may have expired while nobody leased, and what a
+-- lease drops is to stay dropped, and not to be undone since it took too long.
 CREATE OR REPLACE FUNCTION {schema}.inbox_take(of text, n integer, moment bigint, until bigint, expired boolean)
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
@@ -45,11 +53,12 @@ DECLARE
 	attempts integer[];
 	tried    boolean;
 	got      integer;
+	look     integer := n;
 BEGIN
 	WHILE n > 0 LOOP
 		SELECT array_agg(c.chat), array_agg(c.id), array_agg(c.attempt), bool_or(c.id <> 0) INTO chats, ids, attempts, tried FROM (
 			SELECT q.chat, q.id, q.attempt FROM {schema}.inbox_chats AS q
-			WHERE q.tenant = of COLLATE "C" AND q.at < 1000000000000 ORDER BY q.at LIMIT n FOR UPDATE SKIP LOCKED) AS c;
+			WHERE q.tenant = of COLLATE "C" AND q.at < 1000000000000 ORDER BY q.at LIMIT look FOR UPDATE SKIP LOCKED) AS c;
 		EXIT WHEN chats IS NULL;
 		IF expired THEN
 			DELETE FROM {schema}.inbox_updates AS u USING unnest(chats) AS c(chat) CROSS JOIN LATERAL (SELECT coalesce(
@@ -64,18 +73,21 @@ BEGIN
 		RETURN QUERY
 			UPDATE {schema}.inbox_chats AS q
 			SET at = inbox_take.until, id = f.id, attempt = f.attempt + 1, token = nextval('{schema}.inbox_counter')
-			FROM unnest(chats) WITH ORDINALITY AS c(chat, n) CROSS JOIN LATERAL (
+			FROM (SELECT c.chat, u.* FROM unnest(chats) WITH ORDINALITY AS c(chat, place) CROSS JOIN LATERAL (
 				SELECT u.id, u.kind, u.received_at, u.expires_at, u.attempt, u.raw FROM {schema}.inbox_updates AS u
-				WHERE u.tenant = of COLLATE "C" AND u.chat = c.chat ORDER BY u.id LIMIT 1) AS f
-			WHERE q.tenant = of COLLATE "C" AND q.chat = c.chat
+				WHERE u.tenant = of COLLATE "C" AND u.chat = c.chat COLLATE "C" ORDER BY u.id LIMIT 1) AS u
+				ORDER BY c.place LIMIT inbox_take.n) AS f
+			WHERE q.tenant = of COLLATE "C" AND q.chat = f.chat COLLATE "C"
 			RETURNING of, q.chat, f.id, f.kind, f.received_at, f.expires_at, q.attempt, f.raw, q.token;
 		GET DIAGNOSTICS got = ROW_COUNT;
 		IF got < cardinality(chats) THEN
 			DELETE FROM {schema}.inbox_chats AS q WHERE q.tenant = of COLLATE "C" AND q.chat = ANY (chats)
 				AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = q.tenant AND u.chat = q.chat);
 		END IF;
-		EXIT WHEN cardinality(chats) < n; -- all that are free are lent
+		EXIT WHEN cardinality(chats) < look; -- all that are free are lent
+		EXIT WHEN got < least(n, look) AND {schema}.inbox_late(moment);
 		n := n - got;
+		look := greatest(n, least(4 * look, 1000));
 	END LOOP;
 END $$;
 
@@ -122,6 +134,9 @@ BEGIN
 		GET DIAGNOSTICS got = ROW_COUNT;
 		rest := rest - got;
 		rooms[i] := CASE WHEN got = 0 THEN 0 ELSE rooms[i] - 1 END;
+		IF got = 0 AND {schema}.inbox_late(moment) THEN
+			RETURN;
+		END IF;
 	END LOOP;
 	RETURN QUERY SELECT * FROM {schema}.inbox_share(names, rooms, rest, moment, until, expired);
 END $$;
@@ -164,6 +179,7 @@ BEGIN
 			tenants := tenants || name::text;
 			rooms := rooms || room - 1;
 		END IF;
+		EXIT WHEN got = 0 AND {schema}.inbox_late(moment);
 	END LOOP;
 	RETURN QUERY SELECT * FROM {schema}.inbox_share(tenants, rooms, rest, moment, until, expired);
 END $$;
