@@ -499,6 +499,17 @@ func TestAReportAsJSONHasTheNamesThatPagesRead(t *testing.T) {
 	assert.Contains(t, got["latency"], "p50_ms")
 }
 
+func TestAFleetsLatencyHasTheSameNamesBeforeItsFirstCall(t *testing.T) {
+	m, err := health.New(health.Config{})
+	require.NoError(t, err)
+	fleet, err := json.Marshal(m.Fleet())
+	require.NoError(t, err)
+	assert.Contains(t, string(fleet), `"latency":{"p50_ms":0,"p95_ms":0,"p99_ms":0}`)
+	one, err := json.Marshal(health.Report{})
+	require.NoError(t, err)
+	assert.Contains(t, string(one), `"latency":{"average_ms":0,"p50_ms":0,`, "a tenant has one")
+}
+
 func TestNamesOfStatesReadBack(t *testing.T) {
 	for _, s := range []health.Status{health.Healthy, health.Degraded, health.Unhealthy, health.Suspended} {
 		text, _ := s.MarshalText()

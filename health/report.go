@@ -92,13 +92,15 @@ type Latency struct {
 	// tenant, of all since the start for a fleet. See [Sketch] for how exact
 	// they are.
 	P50, P95, P99 time.Duration
+
+	fleet bool // has no Average
 }
 
 // MarshalJSON writes milliseconds.
 func (l Latency) MarshalJSON() ([]byte, error) {
 	ms := func(d time.Duration) float64 { return float64(d.Round(time.Microsecond)) / float64(time.Millisecond) }
 	text := []byte{'{'}
-	if l.Average > 0 || l.P50 == 0 {
+	if !l.fleet {
 		text = fmt.Appendf(text, `"average_ms":%g,`, ms(l.Average))
 	}
 	return fmt.Appendf(text, `"p50_ms":%g,"p95_ms":%g,"p99_ms":%g}`, ms(l.P50), ms(l.P95), ms(l.P99)), nil
@@ -276,5 +278,6 @@ func (m *Monitor) Fleet() Fleet {
 	f.Successes = f.Requests - f.Failures - f.Rejected
 	f.Window = rateOf(window, m.slot)
 	f.Latency = latencyOf(&latency)
+	f.Latency.fleet = true
 	return f
 }

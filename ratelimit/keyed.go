@@ -96,6 +96,17 @@ func (k *Keyed[K]) AllowAt(now time.Time, key K, n int) Decision {
 	return d
 }
 
+// Give gives back units of a key that were taken a moment ago and not used, as
+// by a request that another bucket has refused. A key that was forgotten
+// meanwhile has all of them.
+func (k *Keyed[K]) Give(key K, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v, found := k.keys.get(key); found {
+		v.bucket.give(n, 0)
+	}
+}
+
 // Freeze refuses a key until a time. It never shortens a freeze. A key that
 // there is no room for is frozen all the same.
 func (k *Keyed[K]) Freeze(key K, until time.Time) {

@@ -26,6 +26,29 @@ func TestEveryKeyHasABucket(t *testing.T) {
 	assert.True(t, free.Allow("a", 1<<40).OK)
 }
 
+func TestWhatIsGivenBackCanBeTakenAgainOnce(t *testing.T) {
+	k := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Limit: ratelimit.Limit{Rate: 1, Burst: 3}})
+	now := time.Now().Add(time.Second)
+	before := k.AllowAt(now, "a", 1)
+	require.True(t, k.AllowAt(now, "a", 2).OK)
+	k.Give("a", 2)
+	k.Give("a", 0)
+	k.Give("a", -1)
+	k.Give("unknown", 5)
+	after := k.AllowAt(now, "a", 0)
+	assert.Equal(t, []any{2, time.Second}, []any{after.Remaining, after.Reset}, "as it was")
+	assert.Equal(t, before.Remaining, after.Remaining)
+	k.Give("a", 100)
+	assert.Equal(t, 3, k.AllowAt(now, "a", 0).Remaining, "no more than the burst")
+	assert.Equal(t, 3, k.AllowAt(now, "unknown", 0).Remaining)
+	assert.Equal(t, 1, k.Len())
+	never := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Limit: ratelimit.Limit{Burst: 1}})
+	require.True(t, never.AllowAt(now, "a", 1).OK)
+	never.Give("a", 1)
+	assert.True(t, never.AllowAt(now, "a", 1).OK)
+	assert.False(t, never.AllowAt(now, "a", 1).OK)
+}
+
 func TestAFrozenKeyIsRefusedUntilThen(t *testing.T) {
 	k := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Limit: ratelimit.Per(2, time.Second), MaxKeys: 1})
 	now := time.Now()

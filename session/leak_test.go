@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"os"
 	"runtime/pprof"
@@ -216,6 +217,7 @@ func showsNoToken(t *testing.T, token string) {
 		"status line":       plain("HTTP/1.1 " + text + "\r\n\r\n"),
 		"status":            plain("HTTP/1.1 abc" + text + " x\r\n\r\n"),
 		"version":           plain(text + " 200 OK\r\n\r\n"),
+		"early hints":       plain("HTTP/1.1 103 Early Hints\r\nLink: <" + target + ">\r\n\r\n" + refusal(400)),
 		"header":            plain("HTTP/1.1 200 OK\r\n" + text + "\r\n\r\n"),
 		"header's name":     plain("HTTP/1.1 200 OK\r\n" + secret + " : x\r\n\r\n"),
 		"length":            plain("HTTP/1.1 200 OK\r\nContent-Length: " + text + "\r\n\r\n"),
@@ -280,12 +282,16 @@ func showsNoToken(t *testing.T, token string) {
 			cfg.Middleware = append(guard.Middleware(), session.Observe(session.LogObserver(logger)), session.Observe(session.LogObserver(logJSON)))
 			s := newSession(t, cfg)
 			trace := &httptrace.ClientTrace{
-				GetConn:              func(at string) { fmt.Fprintln(&out, "trace: get", at) },
-				DNSDone:              func(i httptrace.DNSDoneInfo) { fmt.Fprintf(&out, "trace: %+v\n", i) },
-				ConnectDone:          func(n, a string, err error) { fmt.Fprintln(&out, "trace: connected", n, a, err) },
-				TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { fmt.Fprintln(&out, "trace: TLS", err) },
-				WroteHeaderField:     func(key string, value []string) { fmt.Fprintln(&out, "trace: header", key, value) },
-				WroteRequest:         func(i httptrace.WroteRequestInfo) { fmt.Fprintf(&out, "trace: %+v\n", i) },
+				GetConn:          func(at string) { fmt.Fprintln(&out, "trace: get", at) },
+				DNSDone:          func(i httptrace.DNSDoneInfo) { fmt.Fprintf(&out, "trace: %+v\n", i) },
+				ConnectDone:      func(n, a string, err error) { fmt.Fprintln(&out, "trace: connected", n, a, err) },
+				TLSHandshakeDone: func(_ tls.ConnectionState, err error) { fmt.Fprintln(&out, "trace: TLS", err) },
+				WroteHeaderField: func(key string, value []string) { fmt.Fprintln(&out, "trace: header", key, value) },
+				WroteRequest:     func(i httptrace.WroteRequestInfo) { fmt.Fprintf(&out, "trace: %+v\n", i) },
+				Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+					fmt.Fprintln(&out, "trace: on the way", code, header)
+					return nil
+				},
 				GotFirstResponseByte: func() { fmt.Fprintln(&out, "trace: answer") },
 			}
 			ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(context.Background(), trace), time.Minute)

@@ -180,16 +180,14 @@ func (r *route) allow(client netip.Prefix) ratelimit.Decision {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := r.wide.AllowAt(now, network, 0)
-	if all.Remaining == 0 {
-		return r.wide.AllowAt(now, network, 1) // says when
+	all := r.wide.AllowAt(now, network, 1)
+	if !all.OK {
+		return all
 	}
 	d := r.keyed.AllowAt(now, client, 1)
 	if !d.OK {
+		r.wide.Give(network, 1)
 		return d
-	}
-	if all = r.wide.AllowAt(now, network, 1); !all.OK { // too many are remembered
-		return all
 	}
 	d.Remaining = min(d.Remaining, all.Remaining)
 	return d

@@ -163,6 +163,34 @@ func TestWhoHasManyNetworksIsBoundedAndHarmsNobodyElse(t *testing.T) {
 	})
 }
 
+// A refused request takes nothing, whatever it is refused for.
+func TestWhoIsRefusedForWantOfRoomKeepsItsTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := registrations(nil)
+		cfg.MaxClients, cfg.PerNetwork = 2, 1
+		h := handler(t, cfg)
+		post := func(network, client int) int {
+			return ask(h, "POST", "/api/bots", fmt.Sprintf("[2001:db8:%x:%x::1]:1", network, client)).StatusCode
+		}
+		for client := range 4 { // of one network, which is known for longer than any of them
+			if client == 2 {
+				time.Sleep(13 * time.Second)
+			}
+			require.Equal(t, http.StatusCreated, post(1, client))
+		}
+		time.Sleep(13 * time.Second)
+		require.Equal(t, http.StatusCreated, post(2, 1))
+		for range 100 {
+			require.Equal(t, http.StatusTooManyRequests, post(3, 1), "there is no room for a third network")
+		}
+		time.Sleep(25 * time.Second)
+		for range 5 {
+			assert.Equal(t, http.StatusCreated, post(3, 1))
+		}
+		assert.Equal(t, http.StatusTooManyRequests, post(3, 1))
+	})
+}
+
 func TestAPathThatIsNotCleanIsLimitedToo(t *testing.T) {
 	for _, path := range []string{"//api/bots", "/api/./bots", "/x/../api/bots"} {
 		cfg := registrations(nil)

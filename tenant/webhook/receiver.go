@@ -39,7 +39,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 
 	// MaxBody bounds an update, in bytes. 0 means 1 MiB, which is many times
-	// what Telegram sends.
+	// what Telegram sends; the most is 1 GiB. Room for a body is made at once
+	// when its length is told.
 	MaxBody int64
 	// BodyTimeout bounds how long the body may take to come. 0 means 10 s.
 	BodyTimeout time.Duration
@@ -77,6 +78,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// maxBody is the most that MaxBody may be: a length of more is none that memory
+// can be had for, and the sum of it and 1 no length at all.
+const maxBody = 1 << 30
+
 func (c Config) withDefaults() (Config, []error) {
 	var bad []error
 	for _, f := range []struct {
@@ -98,8 +103,8 @@ func (c Config) withDefaults() (Config, []error) {
 			*f.value = f.zero
 		}
 	}
-	if c.MaxBody < 0 {
-		bad = append(bad, errors.New("MaxBody is negative"))
+	if c.MaxBody < 0 || c.MaxBody > maxBody {
+		bad = append(bad, fmt.Errorf("MaxBody is not between 0 and %d", maxBody))
 	}
 	if c.MaxBody == 0 {
 		c.MaxBody = 1 << 20

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -427,6 +428,13 @@ func TestBadConfigurationIsReportedAtOnce(t *testing.T) {
 	})
 	for _, want := range []string{"inbox is nil", "keys are nil", "MaxBody", "MaxBatch", "RetryAfter", "SuspendedRetryAfter", "ReplyWithin", "Networks[0]", "TrustedProxies[0]"} {
 		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestABodyIsBoundedByWhatFitsIntoMemory(t *testing.T) {
+	for most, ok := range map[int64]bool{1 << 30: true, 1<<30 + 1: false, math.MaxInt64: false} {
+		_, err := webhook.NewReceiver(newMemory(t, inbox.MemoryConfig{}), newKeys(t), webhook.Config{MaxBody: most})
+		assert.Equal(t, ok, err == nil, "%d: %v", most, err)
 	}
 }
 

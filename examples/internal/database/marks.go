@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tgfleet/tgfleet/errors"
 )
 
@@ -72,14 +73,16 @@ func (m sqliteMarks) SetMark(ctx context.Context, name, text string) (err error)
 type pgMarks struct{ config *pgx.ConnConfig }
 
 func openPGMarks(ctx context.Context, where string) (m pgMarks, err error) {
-	if m.config, err = pgx.ParseConfig(where); err != nil {
+	config, err := pgxpool.ParseConfig(where) // as pgstore's, which may say how large the pool is
+	if err != nil {
 		return m, errors.New("connection string is not understood") // pgx may quote the password
 	}
+	m.config = config.ConnConfig
 	schema := os.Getenv(SchemaVariable)
 	if schema == "" {
 		schema = "tgfleet"
 	}
-	m.config.RuntimeParams["search_path"] = schema
+	m.config.RuntimeParams["search_path"] = pgx.Identifier{schema}.Sanitize()
 	return m, m.do(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, createMarks)
 		if problem, ok := errors.AsType[interface {
