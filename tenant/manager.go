@@ -43,6 +43,17 @@ type ManagerConfig struct {
 	// poller, may go on. It is called like OnQuarantine is, and of one tenant
 	// they come in order.
 	OnAccepted func(ctx context.Context, r Record)
+	// OnActive hears of a tenant after each Register, Rotate and Resume that left
+	// it active: the place to have its updates received, such as by Ensure of
+	// package webhook's Manager, since a token that is new has no webhook. It hears
+	// of it too where nothing was changed, since an earlier call may have made
+	// the change and not come so far. What other processes or [Import] store is not
+	// heard, nor what this one did when it was killed before: have that looked for,
+	// as webhook's Reconcile does.
+	//
+	// The call that it hears of waits for it, on whose goroutine and with whose ctx
+	// it is called: hand over what takes time.
+	OnActive func(ctx context.Context, r Record)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
 	// already it is told by [Manager.Start]. Nil tells nobody.
@@ -113,6 +124,11 @@ func WithLimits(limits session.Limits) Option {
 // bot belongs to another tenant, [errors.Exists] when the tenant has another
 // token already (see [Manager.Rotate]), and what may befall a call of getMe.
 func (m *Manager) Register(ctx context.Context, id, token string, options ...Option) (Record, error) {
+	r, err := m.register(ctx, id, token, options)
+	return m.activated(ctx, r, err)
+}
+
+func (m *Manager) register(ctx context.Context, id, token string, options []Option) (Record, error) {
 	if err := checkID(id); err != nil {
 		return Record{}, err
 	}
@@ -192,8 +208,8 @@ func (m *Manager) identify(ctx context.Context, id string, t session.Token) (Rec
 // suspended. Leases that are out keep the old token, which Telegram no longer
 // accepts, until they end; no new instance opens before that.
 //
-// Telegram keeps a webhook by the token, so it is gone with the old one: set it
-// again, such as by Ensure of package webhook's Manager. Updates wait meanwhile.
+// Telegram keeps a webhook by the token, so it is gone with the old one: have it
+// set again by OnActive of [ManagerConfig]. Updates wait meanwhile.
 //
 // A token of another bot is [errors.WrongBot].
 func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) {
@@ -204,7 +220,7 @@ func (m *Manager) Rotate(ctx context.Context, id, token string) (Record, error) 
 	for range maxTries {
 		r, again, err := m.rotate(ctx, id, t)
 		if !again {
-			return r, err
+			return m.activated(ctx, r, err)
 		}
 	}
 	return Record{}, fail("rotate token", id, errors.Stale, nil)
@@ -323,6 +339,11 @@ func (m *Manager) Suspend(ctx context.Context, id, reason string) (Record, error
 // error is [errors.Unauthorized] and it stays quarantined. Resuming an active
 // tenant changes nothing.
 func (m *Manager) Resume(ctx context.Context, id string) (Record, error) {
+	r, err := m.resume(ctx, id)
+	return m.activated(ctx, r, err)
+}
+
+func (m *Manager) resume(ctx context.Context, id string) (Record, error) {
 	old, err := m.store.Get(ctx, id)
 	if err != nil {
 		return Record{}, err
@@ -507,6 +528,14 @@ func (m *Manager) changed(ctx context.Context, what string, r Record, abort bool
 	m.pool.supersede(r.ID, newsOf(r), nil, abort)
 	m.said(ctx, what, r)
 	_ = m.standing.tell(ctx, r.ID, newsOf(r))
+}
+
+// activated calls OnActive after what has succeeded, and returns what it got.
+func (m *Manager) activated(ctx context.Context, r Record, err error) (Record, error) {
+	if err == nil && r.Status == Active && m.cfg.OnActive != nil {
+		m.notices.call(ctx, notice{r.ID, "OnActive", func(ctx context.Context) { m.cfg.OnActive(ctx, r) }})
+	}
+	return r, err
 }
 
 func (m *Manager) said(ctx context.Context, what string, r Record) {

@@ -28,7 +28,12 @@ func readEach(ctx context.Context, store Store, ids []string, most int) (found m
 	failed = make(map[string]error)
 	read := 0 // queries that were answered
 	groups := [][]string{ids}
+	var last error
 	for asked := 0; len(groups) > 0; asked++ {
+		if asked >= most || most < unbounded && asked == hopeless && read == 0 {
+			failAll(failed, groups, last)
+			break
+		}
 		some := groups[0]
 		groups = groups[1:]
 		err := readSome(ctx, store, some, found)
@@ -45,10 +50,7 @@ func readEach(ctx context.Context, store Store, ids []string, most int) (found m
 			half := len(some) / 2
 			groups = append(groups, some[:half], some[half:])
 		}
-		if asked+1 == most || most < unbounded && asked+1 == hopeless && read == 0 {
-			failAll(failed, groups, err)
-			break
-		}
+		last = err
 	}
 	return found, failed, nil
 }

@@ -76,6 +76,21 @@ func TestOneRowThatCantBeReadFailsOneOpen(t *testing.T) {
 	}
 }
 
+// A query that is answered when the bound is met does not lift it.
+func TestTheBoundOfReadsHoldsWhereTheLastOneIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, store, ids := distantPool(t, 1000, time.Millisecond)
+		var bad []string
+		for i := 0; i < len(ids); i += 67 {
+			bad = append(bad, ids[i])
+		}
+		store.fault = unreadable(bad...)
+		_, err := p.Warm(bg, ids)
+		assert.ErrorIs(t, err, errors.Internal)
+		assert.EqualValues(t, 200, store.queries.Load())
+	})
+}
+
 // Where so much is damaged that to find it all would be a storm, some fail that
 // could be read.
 func TestRowsThatCantBeReadAreNoStorm(t *testing.T) {

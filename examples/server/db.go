@@ -116,14 +116,18 @@ type churn struct {
 	out io.Writer
 }
 
-const churners = 4
+const (
+	churners = 4
+	// churnPrefix begins the ids of its tenants, which nobody writes to.
+	churnPrefix = "churn-"
+)
 
 func startChurn(ctx context.Context, f *fleet, telegram *bots, failed *atomic.Int64, out io.Writer) *churn {
 	c := &churn{fleet: f, bots: telegram, run: strconv.FormatInt(time.Now().UnixNano(), 36), failed: failed, out: out}
 	for i := range churners {
 		c.wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				c.life(ctx, fmt.Sprintf("churn-%s-%d-%d", c.run, i, n))
+				c.life(ctx, fmt.Sprintf("%s%s-%d-%d", churnPrefix, c.run, i, n))
 			}
 		})
 	}

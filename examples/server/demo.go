@@ -86,7 +86,9 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 		}
 		id := fmt.Sprintf("tenant-%04d", i+1)
 		bot := adopted[id]
-		if bot == nil {
+		if bot != nil {
+			f.receive(id)
+		} else {
 			if bot, err = bots.get(fmt.Sprintf("demo%d_bot", i+1)); err == nil {
 				_, err = f.manager.Register(ctx, id, bot.Token())
 			}
@@ -98,7 +100,6 @@ func demo(ctx context.Context, o options, log *slog.Logger, stdout io.Writer) in
 				continue
 			}
 		}
-		f.receive(id)
 		traffic.add(ctx, srv, id, bot)
 		if i == 0 {
 			traffic.newsletter(ctx, f, id, srv, bot)

@@ -111,6 +111,11 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 				f.receive(r.ID) // it may have stopped
 			}
 		},
+		OnActive: func(_ context.Context, r tenant.Record) {
+			if f.receiving.Load() && !(o.churn && strings.HasPrefix(r.ID, churnPrefix)) {
+				f.receive(r.ID) // its token may be a new one, which has no webhook
+			}
+		},
 	})
 	// Another process may use the same database.
 	if err = f.manager.Start(ctx); err != nil {

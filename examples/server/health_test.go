@@ -117,9 +117,8 @@ func (s *site) traffic(id string) (ann *bottest.User) {
 	lost := s.srv.Fail(bottest.Fault{Method: "sendLocation", Do: bottest.ResetAfter()})
 	require.ErrorIs(s.t, send(ann.ID), errors.OutcomeUnknown)
 	lost()
-	ann.Write(bot, "hello")
 	answers := s.srv.CallCount("sendMessage")
-	s.receive(id)
+	ann.Write(bot, "hello")
 	require.Eventually(s.t, func() bool {
 		r, _ := s.monitor.Get(id)
 		return r.Webhook != nil && r.Webhook.Set && bot.Pending() == 0 && s.waiting(s.t.Context()) == 0 &&

@@ -183,9 +183,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		// One token that is wrong must not keep the others from running.
 		if _, err := f.manager.Register(ctx, a.id, a.token); err != nil {
 			log.Error("not registered", "tenant", a.id, "err", err)
-			continue
 		}
-		f.receive(a.id)
 	}
 	n, err := f.countStored(ctx)
 	if ctx.Err() != nil {

@@ -49,7 +49,6 @@ func (f *fleet) serveRegister(w http.ResponseWriter, r *http.Request) {
 		errors.WriteProblem(w, r, err)
 		return
 	}
-	f.receive(record.ID)
 	status := http.StatusOK
 	if record.Metadata["registration"] == mark {
 		status = http.StatusCreated

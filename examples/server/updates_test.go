@@ -19,6 +19,7 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
 	"github.com/tgfleet/tgfleet/health/usage"
+	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
 )
@@ -186,13 +187,46 @@ func TestStrangersDeliverNothing(t *testing.T) {
 func TestABotMovesFromWebhookToPolling(t *testing.T) {
 	s := newSite(t, byPolling)
 	bot, ann := s.srv.NewBot("shop_bot"), s.srv.NewUser("Ann")
-	record, err := s.manager.Register(t.Context(), "shop", bot.Token())
+	token, err := session.ParseToken(bot.Token())
 	require.NoError(t, err)
-	_, err = s.session.Bot(record.ID, record.Token, gotgbot.User{Id: record.BotID, IsBot: true}).SetWebhook("https://bots.example.com/webhook/1.x", nil)
+	_, err = s.session.Bot("shop", token, gotgbot.User{Id: bot.ID(), IsBot: true}).SetWebhook("https://bots.example.com/webhook/1.x", nil)
 	require.NoError(t, err)
-	s.receive("shop")
+	_, err = s.manager.Register(t.Context(), "shop", bot.Token())
+	require.NoError(t, err)
 	ann.Write(bot, "hello")
 	require.Eventually(t, func() bool { return s.srv.CallCount("sendMessage") == 1 }, 10*time.Second, time.Millisecond)
+}
+
+func TestABotWithANewTokenGoesOnToReceive(t *testing.T) {
+	both(t, func(t *testing.T, s *site) {
+		bot, ann := s.add("shop"), s.srv.NewUser("Ann")
+		for i := range 3 { // a webhook is set for one token while another comes
+			_, err := s.manager.Rotate(t.Context(), "shop", bot.RotateToken())
+			require.NoError(t, err)
+			if i == 1 {
+				_, err = s.manager.Suspend(t.Context(), "shop", "unpaid")
+				require.NoError(t, err)
+			}
+		}
+		_, err := s.manager.Resume(t.Context(), "shop")
+		require.NoError(t, err)
+		ann.Write(bot, "hello")
+		require.Eventually(t, func() bool { return s.srv.CallCount("sendMessage") == 1 }, 10*time.Second, time.Millisecond)
+	})
+}
+
+func TestWhoCameWhenSomebodyWorkedOnItHasItLookedAtOnceMore(t *testing.T) {
+	turns := turns{again: make(map[string]bool)}
+	assert.True(t, turns.begin("a", true))
+	assert.True(t, turns.begin("b", true))
+	assert.False(t, turns.begin("a", false))
+	assert.False(t, turns.end("a"), "who only looks by the way needs nothing")
+	assert.True(t, turns.begin("a", false))
+	assert.False(t, turns.begin("a", true))
+	assert.False(t, turns.begin("a", false))
+	assert.True(t, turns.end("a"))
+	assert.False(t, turns.end("b"))
+	assert.Empty(t, turns.again)
 }
 
 func TestWhatAnAnswersErrorIsToItsUpdate(t *testing.T) {

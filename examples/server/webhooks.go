@@ -47,15 +47,13 @@ func (f *fleet) startWebhooks(ctx context.Context, o options) error {
 		cfg.URL = "http://" + address + "/webhook"
 		cfg.Starts = []ratelimit.Limit{} // the fake Telegram loads bots as fast as it likes
 	}
-	// Of those who work on one tenant the second would only find its webhook
-	// right, or set it once more and too soon.
-	var busy sync.Map
-	claim := func(id string) bool {
-		_, taken := busy.LoadOrStore(id, true)
-		return !taken
-	}
+	turns := turns{again: make(map[string]bool)}
 	cfg.Claim = func(_ context.Context, id string) (func(), bool, error) {
-		return func() { busy.Delete(id) }, claim(id), nil
+		return func() {
+			if turns.end(id) {
+				f.receive(id)
+			}
+		}, turns.begin(id, false), nil
 	}
 	hooks, err := webhook.NewManager(f.pool, f.manager, keys, cfg)
 	if err != nil {
@@ -70,9 +68,11 @@ func (f *fleet) startWebhooks(ctx context.Context, o options) error {
 	})
 	f.receive = func(id string) {
 		wg.Go(func() {
-			if claim(id) {
-				defer busy.Delete(id)
+			for turns.begin(id, true) {
 				f.ensureWebhook(ctx, hooks, id)
+				if !turns.end(id) || ctx.Err() != nil {
+					return
+				}
 			}
 		})
 	}
@@ -81,6 +81,32 @@ func (f *fleet) startWebhooks(ctx context.Context, o options) error {
 		wg.Go(func() { f.reconcile(ctx, hooks, place) })
 	}
 	return nil
+}
+
+// turns lets one at a time work on a tenant's webhook: a second one would only
+// find it right, or set it once more and too soon. But the first may have begun
+// with a token that is replaced by now.
+type turns struct {
+	mu    sync.Mutex      // guards again
+	again map[string]bool // who is worked on, and whether to look once more
+}
+
+// begin reports whether it is the caller's turn. If not and insist is set, whoever
+// has it looks once more.
+func (t *turns) begin(id string, insist bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	again, busy := t.again[id]
+	t.again[id] = busy && (again || insist)
+	return !busy
+}
+
+// end reports whether to look once more.
+func (t *turns) end(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer delete(t.again, id)
+	return t.again[id]
 }
 
 // handleWebhooks adds where Telegram delivers to, if it does.

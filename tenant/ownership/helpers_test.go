@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,7 @@ func check(t testing.TB, v *ownership.Verifier, m gotgbot.Message) ownership.Res
 
 // service is a fleet on a fake Telegram.
 type service struct {
+	active  atomic.Int64 // calls of OnActive
 	srv     *bottest.Server
 	session *session.Session
 	store   *tenant.MemoryStore
@@ -108,7 +110,7 @@ func newService(t testing.TB) *service {
 	require.NoError(t, err)
 	s.pool, err = tenant.NewPool(s.session, s.store, tenant.PoolConfig{})
 	require.NoError(t, err)
-	s.manager = tenant.NewManager(s.pool, tenant.ManagerConfig{})
+	s.manager = tenant.NewManager(s.pool, tenant.ManagerConfig{OnActive: func(context.Context, tenant.Record) { s.active.Add(1) }})
 	return s
 }
 

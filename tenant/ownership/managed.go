@@ -39,8 +39,9 @@ type ManagedConfig struct {
 	// id.
 	Name func(ctx context.Context, m gotgbot.ManagedBotUpdated) (id string, options []tenant.Option, err error)
 	// OnManaged hears of each managed bot that was registered or whose token
-	// or owner changed. It is the place to have its updates received: a new token
-	// has no webhook yet. Nil hears nothing.
+	// or owner changed. Nil hears nothing. To have its updates received is rather
+	// for OnActive of tenant.ManagerConfig, which hears of new tokens by Fetch and
+	// Replace too.
 	OnManaged func(ctx context.Context, r tenant.Record, p Proof)
 	// Logger hears of what was done. Nil discards.
 	Logger *slog.Logger
@@ -140,17 +141,15 @@ func (m *Managed) place(ctx context.Context, made gotgbot.ManagedBotUpdated, tok
 	return m.tenants.Register(ctx, id, token.Reveal(), options...)
 }
 
-// rotate gives a tenant a token, unless it has it.
+// rotate gives a tenant a token, also one that it has: an earlier call may have
+// stored it without an answer, so that nobody has heard of it yet.
 func (m *Managed) rotate(ctx context.Context, r tenant.Record, token session.Token) (tenant.Record, error) {
-	if r.Token.Equal(token) && r.Status != tenant.Quarantined {
-		return r, nil
-	}
 	return m.tenants.Rotate(ctx, r.ID, token.Reveal())
 }
 
 // Fetch gives a managed bot's tenant the token that Telegram has for it now,
 // such as after the old one was refused. A new one has no webhook yet, and so it
-// is after Replace.
+// is after Replace: have OnActive of tenant.ManagerConfig set it.
 func (m *Managed) Fetch(ctx context.Context, manager *gotgbot.Bot, id string) (tenant.Record, error) {
 	r, err := m.tenants.Get(ctx, id)
 	if err != nil {

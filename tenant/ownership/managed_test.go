@@ -131,6 +131,14 @@ func TestATokenIsRotatedByTheManager(t *testing.T) {
 			return err
 		}))
 		require.NoError(t, s.send(old.ID, s.ann.ID))
+
+		// Nobody may have heard of one that is stored already.
+		before := s.active.Load()
+		require.NoError(t, s.do(t, func(b *gotgbot.Bot) error {
+			_, err := s.managed.Fetch(bg, b, old.ID)
+			return err
+		}))
+		assert.Equal(t, before+1, s.active.Load())
 	})
 }
 

@@ -55,8 +55,12 @@ func (s *Supervisor) changed(c tenant.Change) {
 	case c == tenant.Change{}: // any may have changed
 		for _, e := range s.entries {
 			e.reload = e.reload || e.busy == looping
+			if s.cfg.Tenants == nil && e.wanted && e.status.State == Stopped {
+				s.unread[e.id] = true // nobody else looks at it again
+			}
 		}
 		poke(s.missed)
+		poke(s.read)
 	case e == nil || !e.wanted:
 		if c.Version == 0 || c.Status != tenant.Active {
 			return
@@ -86,7 +90,7 @@ func one(ids map[string]bool) string {
 	return ""
 }
 
-// look reads the records of tenants that have changed and are not polled here.
+// look reads the records of tenants that may have changed and are not polled here.
 func (s *Supervisor) look(ctx context.Context) {
 	for failures := 0; ; {
 		select {
@@ -135,7 +139,8 @@ func (s *Supervisor) look(ctx context.Context) {
 
 // lookAt reads a record, and has the tenant polled where it should be.
 func (s *Supervisor) lookAt(ctx context.Context, id string) (err error) {
-	defer s.begin()()
+	since, end := s.begin()
+	defer end()
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicked("Records or Wants", p)
@@ -147,9 +152,19 @@ func (s *Supervisor) lookAt(ctx context.Context, id string) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.wants(r) && s.saw(r) {
-		s.wake()
+	if !s.wants(r) {
+		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Where no Wants says who is polled, who was removed since stays so.
+	if e := s.entries[id]; s.cfg.Wants == nil && (e == nil || !e.wanted) {
+		return nil
+	}
+	if s.saw(r, since) {
+		s.touch(id) // a list that was begun before does not undo it
+	}
+	s.wake()
 	return nil
 }
 

@@ -52,7 +52,9 @@ type Config struct {
 	SyncEvery time.Duration
 	// Watch tells of changes of records, so that a token that was replaced, or a
 	// tenant that is new, suspended or gone, is heard of at once and not at the
-	// next SyncEvery. The Watch of a [tenant.Store] fits. Nil waits.
+	// next SyncEvery. The Watch of a [tenant.Store] fits. Nil waits. Where there
+	// is no list and changes were missed, those that are polled or were stopped
+	// are looked at again; nobody else is known.
 	//
 	// A change of a tenant that is not polled here has its record read, where
 	// there is a Wants to say whether it is to be. Without, only the list can say,

@@ -56,9 +56,10 @@ type Supervisor struct {
 	holds      map[string]floor // of tenants
 	sweepHolds int              // how many there may be before those that are over go
 
-	unread  map[string]bool // tenants that have changed and are not polled here
-	syncs   int             // how many are reading records
-	touched map[string]bool // what was added or removed since the first of them began
+	unread  map[string]bool   // tenants that may have changed and are not polled here
+	syncs   int               // how many are reading records
+	touches uint64            // how often something was added or removed
+	touched map[string]uint64 // which of these a tenant's last was, since the first of them began
 }
 
 // phase is where a supervisor is in its life.
@@ -188,9 +189,10 @@ func (s *Supervisor) touch(id string) {
 		return
 	}
 	if s.touched == nil {
-		s.touched = make(map[string]bool)
+		s.touched = make(map[string]uint64)
 	}
-	s.touched[id] = true
+	s.touches++
+	s.touched[id] = s.touches
 }
 
 // add makes sure that a tenant is polled. The lock is held.

@@ -22,7 +22,8 @@ import (
 // meanwhile, by [Supervisor.Add], Remove or HandOver, stay as that has left them
 // until the next Sync.
 func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, error]) (added, removed int, err error) {
-	defer s.begin()() // also when records panics
+	since, end := s.begin()
+	defer end() // also when records panics
 	seen := make(map[string]struct{})
 	for r, err := range records {
 		if err == nil && ctx.Err() != nil {
@@ -36,13 +37,15 @@ func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, 
 			continue
 		}
 		seen[r.ID] = struct{}{}
-		if s.saw(r) {
+		s.mu.Lock()
+		if s.saw(r, since) {
 			added++
 		}
+		s.mu.Unlock()
 	}
 	s.mu.Lock()
 	for id, e := range s.entries {
-		if _, found := seen[id]; !found && e.wanted && !s.touched[id] {
+		if _, found := seen[id]; !found && e.wanted && s.touched[id] <= since {
 			s.remove(id)
 			removed++
 		}
@@ -53,12 +56,12 @@ func (s *Supervisor) Sync(ctx context.Context, records iter.Seq2[tenant.Record, 
 }
 
 // begin notes that records are being read, which are not to undo what is added
-// or removed meanwhile. The function it returns says that it is over.
-func (s *Supervisor) begin() (end func()) {
+// or removed since. The function it returns says that it is over.
+func (s *Supervisor) begin() (since uint64, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.syncs++
-	return func() {
+	return s.touches, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.syncs--; s.syncs == 0 {
@@ -67,14 +70,12 @@ func (s *Supervisor) begin() (end func()) {
 	}
 }
 
-// saw makes sure that the tenant of a record is polled, by this record. It
-// reports whether it was not.
-func (s *Supervisor) saw(r tenant.Record) (added bool) {
+// saw makes sure that the tenant of a record is polled, by this record, which was
+// read since [Supervisor.begin]. It reports whether it was not. The lock is held.
+func (s *Supervisor) saw(r tenant.Record, since uint64) (added bool) {
 	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	e := s.entries[r.ID]
-	if s.touched[r.ID] && (e == nil || !e.wanted) {
+	if s.touched[r.ID] > since && (e == nil || !e.wanted) {
 		return false
 	}
 	if e == nil || !e.wanted {

@@ -20,10 +20,10 @@
 // be, and sets those that differ. It keeps to the rate at which Telegram lets
 // bots start, can be stopped and resumed, and may run in several replicas.
 //
-// Run [Manager.Reconcile] at the start and every few hours; [Manager.Ensure] after
-// each Register of a tenant.Manager and after each Rotate, since Telegram keeps a
-// webhook by the bot's token and forgets it with that; and [Manager.Remove] before
-// each Remove.
+// Run [Manager.Reconcile] at the start and every few hours; [Manager.Ensure]
+// whenever OnActive of tenant.ManagerConfig is called, which is after each
+// Register, Rotate and Resume, since Telegram keeps a webhook by the bot's token
+// and forgets it with that; and [Manager.Remove] before each Remove.
 //
 // # The decision to make
 //

@@ -522,6 +522,40 @@ func TestAfterANewTokenTheWebhookIsSetAgain(t *testing.T) {
 	})
 }
 
+// Whatever gives a bot another token, also while it is suspended.
+func TestOnActiveKeepsTheWebhookThroughNewTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, bottest.NoLimits())
+		bot := f.add(t, "a")
+		var m *webhook.Manager
+		f.Manager = tenant.NewManager(f.pool, tenant.ManagerConfig{OnActive: func(ctx context.Context, r tenant.Record) {
+			_, err := m.Ensure(ctx, r.ID, webhook.Options{})
+			assert.NoError(t, err)
+		}})
+		m = f.webhooks(t, unpaced(webhook.ManagerConfig{}))
+		right := func() {
+			t.Helper()
+			r, err := m.Ensure(bg, "a", webhook.Options{})
+			require.NoError(t, err)
+			assert.False(t, r.Changed)
+			assert.Equal(t, m.URL("a"), r.Before.Url)
+		}
+		_, err := f.Register(bg, "a", bot.Token())
+		require.NoError(t, err)
+		right()
+		_, err = f.Rotate(bg, "a", bot.RotateToken())
+		require.NoError(t, err)
+		right()
+		_, err = f.Suspend(bg, "a", "unpaid")
+		require.NoError(t, err)
+		_, err = f.Rotate(bg, "a", bot.RotateToken())
+		require.NoError(t, err)
+		_, err = f.Resume(bg, "a")
+		require.NoError(t, err)
+		right()
+	})
+}
+
 // Telegram shows the address in use, but not whether it is fixed.
 func TestAnAddressThatNobodyWantsIsGoneOnceAllIsSetAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
