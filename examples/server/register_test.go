@@ -111,7 +111,7 @@ func TestWhatIsWrongWithARequestIsSaidInAProblemDocument(t *testing.T) {
 		{"POST", "/api/bots", `{"token":"123:abc"}`, 400, "The id must have 1 to 128 bytes"},
 		{"POST", "/api/bots", `{"id":"123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","token":"x"}`, 400, "not be a token"},
 		{"POST", "/api/bots", `{"id":"new","token":"x"}`, 400, "This is not a valid bot token."},
-		{"POST", "/api/bots", `{"id":"new","token":"123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`, 422, "no longer accepts this bot's token"},
+		{"POST", "/api/bots", `{"id":"new","token":"123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`, 422, "does not accept this bot's token"},
 		{"POST", "/api/bots/shop/verify", `{"user":"Ann"}`, 400, `{"user":123456}`},
 		{"POST", "/api/bots/shop/verify", `{"user":-1}`, 400, `{"user":123456}`},
 		{"POST", "/api/bots/nobody/verify", "", 404, "could not find this"},
