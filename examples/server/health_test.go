@@ -254,6 +254,7 @@ func TestTheAnalyticsOfABot(t *testing.T) {
 // The prober goes the way of all calls, so what it finds counts.
 func TestTheProberFindsATokenThatIsNoLongerAccepted(t *testing.T) {
 	s := newSite(t, byWebhook)
+	s.receiving.Store(false) // nobody else calls
 	for _, id := range []string{"shop", "news"} {
 		_, err := s.manager.Register(t.Context(), id, s.srv.NewBot(id+"_bot").Token())
 		require.NoError(t, err)
