@@ -81,60 +81,71 @@ func (s *Supervisor) changed(c tenant.Change) {
 // giveUp is after how many failures in a row the store is taken to be away.
 const giveUp = 3
 
-// one returns a key, and one that is not always the same: where one is in the
-// way of the others, it is so for a while only.
-func one(ids map[string]bool) string {
-	for id := range ids {
-		return id
-	}
-	return ""
-}
-
-// look reads the records of tenants that may have changed and are not polled here.
+// look reads the records of tenants that have changed and are not polled here.
+// One that can't be read keeps no other from being read, unless the store is
+// away.
 func (s *Supervisor) look(ctx context.Context) {
-	for failures := 0; ; {
+	retry := time.NewTimer(time.Hour)
+	retry.Stop()
+	defer retry.Stop()
+	failed := make(map[string]bool) // what waits for another try
+	failures := 0                   // tries in a row with such
+	for waits, away := false, false; ; {
+		read := s.read
+		if away {
+			read = nil
+		}
+		ids := make(map[string]bool)
 		select {
-		case <-s.read:
+		case <-read:
+		case <-retry.C:
+			ids, failed, waits = failed, make(map[string]bool), false
 		case <-ctx.Done():
 			return
 		}
 		s.mu.Lock()
-		ids := s.unread
-		s.unread = make(map[string]bool)
+		maps.Copy(ids, s.unread)
+		clear(s.unread)
 		s.mu.Unlock()
-		var last error
-		again := make(map[string]bool)
-		for row := 0; len(ids) > 0 && row < giveUp; {
-			id := one(ids)
-			delete(ids, id)
-			err := s.lookAt(ctx, id)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err == nil, errors.Is(err, errors.NotFound):
-				row = 0
-			case errors.Is(err, errors.Internal):
-				// To wait would not mend it. The list may know it.
-				s.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", brief(err)))
-			default:
-				last, again[id] = err, true
-				row++
-			}
+		var err error
+		if away, err = s.lookAtAll(ctx, ids, failed); ctx.Err() != nil {
+			return
 		}
-		s.mu.Lock()
-		maps.Copy(s.unread, ids)
-		maps.Copy(s.unread, again)
-		s.mu.Unlock()
-		if last == nil {
+		switch {
+		case len(failed) == 0:
 			failures = 0
+		case !waits:
+			if failures++; failures == 1 {
+				s.log.WarnContext(ctx, "tenants that changed can't be read", slog.String("error", brief(err)))
+			}
+			retry.Reset(networkPause.after(failures))
+			waits = true
+		}
+	}
+}
+
+// lookAtAll reads records, and puts into failed those that are to be tried
+// again: all that are left, where the store is away. err is of one of them.
+func (s *Supervisor) lookAtAll(ctx context.Context, ids, failed map[string]bool) (away bool, err error) {
+	row := 0
+	for id := range ids {
+		if row == giveUp {
+			failed[id] = true
 			continue
 		}
-		if failures++; failures == 1 {
-			s.log.WarnContext(ctx, "tenants that changed can't be read", slog.String("error", brief(last)))
+		bad := s.lookAt(ctx, id)
+		switch {
+		case bad == nil, errors.Is(bad, errors.NotFound):
+			row = 0
+		case errors.Is(bad, errors.Internal):
+			// To wait would not mend it. The list may know it.
+			s.log.ErrorContext(ctx, "tenant can't be read", slog.String("tenant", id), slog.String("error", brief(bad)))
+		default:
+			row, err = row+1, bad
+			failed[id] = true
 		}
-		sleep(ctx, networkPause.after(failures))
-		poke(s.read)
 	}
+	return row == giveUp, err
 }
 
 // lookAt reads a record, and has the tenant polled where it should be.

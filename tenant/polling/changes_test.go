@@ -262,6 +262,7 @@ func TestARecordThatIsReadBeforeAChangeDoesNotUndoIt(t *testing.T) {
 func TestListsThatBringNobodyAreReadLessOften(t *testing.T) {
 	hooked(t, false, func(t *testing.T, s *service, p *polling.Supervisor, r *readings) {
 		time.Sleep(time.Minute)
+		r.since()
 		churn := func(minutes int) (lists int) {
 			for i := range 60 * minutes {
 				s.change(fmt.Sprint("hooked", i%100), "yes", i)

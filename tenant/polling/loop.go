@@ -228,12 +228,12 @@ func (l *loop) load(ctx context.Context) (v verdict, ok bool) {
 	if l.bot != nil && l.bot.Id != r.BotID {
 		// Ids are a bot's own. Those of one that was here before would confirm
 		// what nobody has seen.
-		l.offset, l.trouble, l.waits = offset{}, trouble{}, false
+		l.offset, l.trouble = offset{}, trouble{}
 	}
 	if l.bot == nil || !l.token.Equal(r.Token) {
 		l.bot = l.session.Bot(r.ID, r.Token, gotgbot.User{Id: r.BotID, IsBot: true, Username: r.Username})
 		l.token = r.Token
-		l.ask = true
+		l.ask, l.waits = true, false // whether it works is to be known soon
 	}
 	return verdict{}, true
 }

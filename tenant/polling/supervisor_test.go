@@ -440,6 +440,25 @@ func TestARotatedTokenIsUsedAtOnce(t *testing.T) {
 	})
 }
 
+// Whichever tells of the end of the old one, Telegram or the store.
+func TestATokenThatIsRefusedAndReplacedIsSoonKnownToWork(t *testing.T) {
+	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
+		r := &readings{Store: s.store, reads: make(map[string]int)}
+		r.failing(func(string) error { time.Sleep(time.Millisecond); return nil }) // the new token is stored by then
+		p, err := polling.New(s.session, r, s.inbox, polling.Config{})
+		require.NoError(t, err)
+		require.NoError(t, p.Start(bg))
+		defer stop(t, p)
+		bot := s.register("shop")
+		p.Add("shop")
+		time.Sleep(time.Minute)
+		s.put("shop", bot.RotateToken()) // nobody tells of it but the 401
+		time.Sleep(4 * time.Second)      // Telegram delays who asks for the same offset again
+		assert.Equal(t, polling.Polling, state(t, p, "shop"))
+		assert.EqualValues(t, 1, p.Stats().Failures)
+	})
+}
+
 func TestRefreshStopsASuspendedTenantAtOnce(t *testing.T) {
 	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
 		s.register("shop")
