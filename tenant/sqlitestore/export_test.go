@@ -102,3 +102,6 @@ func Statements() map[string]string {
 
 // SetWakeMost sets how many chats whose time has come a lease wakes.
 func (in *Inbox) SetWakeMost(n int) { in.wakes = n }
+
+// SetDropMost sets how many expired updates a lease drops in a transaction.
+func (in *Inbox) SetDropMost(n int) { in.drops = n }

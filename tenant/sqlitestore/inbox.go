@@ -49,6 +49,7 @@ type Inbox struct {
 	waker sqlinbox.Waker
 	stmts inboxStmts
 	wakes int // wakeMost, but for tests
+	drops int // dropMost, likewise
 
 	// Of the queue's goroutine alone.
 	ready   sqlinbox.Ready
@@ -66,7 +67,7 @@ const inboxBatch = 256
 
 func newInbox(ctx context.Context, db *DB) (*Inbox, error) {
 	cfg, _ := sqlinbox.Config(db.cfg.Inbox).WithDefaults() // Open has looked at it
-	in := &Inbox{db: db, cfg: cfg, room: sqlinbox.NewRoom(cfg), wakes: wakeMost}
+	in := &Inbox{db: db, cfg: cfg, room: sqlinbox.NewRoom(cfg), wakes: wakeMost, drops: dropMost}
 	in.queue = sqlinbox.NewQueue(inboxBatch, in.transact, func(err error) bool {
 		return errors.Is(failure(context.Background(), "", "", err), errors.Internal)
 	})

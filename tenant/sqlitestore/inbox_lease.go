@@ -25,7 +25,7 @@ func (in *Inbox) Lease(ctx context.Context, want inbox.Want) ([]inbox.Lease, err
 	for {
 		var l lending
 		err := in.do(ctx, what, &inboxOp{run: func(t *inboxTx) error {
-			l = lending{inboxTx: t, want: want, rest: want.Limit, drops: dropMost, until: t.now.Add(want.TTL)}
+			l = lending{inboxTx: t, want: want, rest: want.Limit, drops: t.in.drops, until: t.now.Add(want.TTL)}
 			err := l.lend()
 			t.ready = t.ready || l.drops <= 0 // there may be more
 			return err
