@@ -18,7 +18,8 @@ import (
 // 40 connections over loopback, each waiting for its answer, to handlers that do
 // nothing. An iteration is an update that was delivered and handled. On Linux
 // the sender has a processor of its own, so on a machine with two what is
-// measured is what a receiver does with one. The durable inboxes run the same
+// measured is what a receiver does with one. The durable inboxes
+// have all processors together with it, since they wait for a disk or a server,
 // in their modules:
 //
 //	go test ./tenant/webhook ./tenant/sqlitestore ./tenant/pgstore -run '^$' -bench Receive
@@ -32,7 +33,7 @@ func BenchmarkReceive(b *testing.B) {
 			bot := &gotgbot.Bot{Token: strconv.Itoa(i+1) + ":x"}
 			require.NoError(b, u.AddWebhook(bot, fmt.Sprint("hook", i), &ext.AddWebhookOpts{SecretToken: "0123456789012345678901234567890123456789abc"}))
 		}
-		hookbench.Deliver(b, u.GetHandlerFunc("/"), &handled, func(i int) (string, string) {
+		hookbench.Deliver(b, u.GetHandlerFunc("/"), &handled, true, func(i int) (string, string) {
 			return fmt.Sprint("/hook", i), "0123456789012345678901234567890123456789abc"
 		})
 		u.StopAllBots()
@@ -41,7 +42,7 @@ func BenchmarkReceive(b *testing.B) {
 	b.Run("tgfleet", func(b *testing.B) {
 		in, err := inbox.NewMemory(inbox.MemoryConfig{})
 		require.NoError(b, err)
-		hookbench.Receive(b, in)
+		hookbench.Receive(b, in, true)
 	})
 }
 

@@ -33,7 +33,7 @@ const (
 
 // Receive delivers messages to a receiver with that inbox, and handlers that do
 // nothing. An iteration is an update that was delivered and handled.
-func Receive(b *testing.B, in inbox.Inbox) {
+func Receive(b *testing.B, in inbox.Inbox, apart bool) {
 	var handled sync.WaitGroup
 	workers, err := inbox.NewWorkers(in, lend{new(tenant.Tenant)}, inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
 		handled.Done()
@@ -45,7 +45,7 @@ func Receive(b *testing.B, in inbox.Inbox) {
 	require.NoError(b, err)
 	receiver, err := webhook.NewReceiver(in, keys, webhook.Config{})
 	require.NoError(b, err)
-	Deliver(b, receiver, &handled, func(i int) (string, string) {
+	Deliver(b, receiver, &handled, apart, func(i int) (string, string) {
 		id := fmt.Sprint("tenant", i)
 		return "/webhook/" + keys.Path(id), keys.Secret(id)
 	})
@@ -64,14 +64,14 @@ func (l lend) Do(ctx context.Context, id string, f func(context.Context, *tenant
 // are handled. The server is one of net/http: that of httptest locks all
 // connections for every request.
 //
-// On Linux the sender has a processor of its own and the receiver the others,
+// With apart, on Linux, the sender has a processor of its own and the receiver the others,
 // as Telegram has its own machines; elsewhere, and where there is only one, they
 // share. It reports updates/s, and cpu-ns/update, the processor time of the
 // process that receives.
 //
 // The other process is the same program: a package that measures has a test
 // that calls [Deliverer], by the name of [DelivererTest].
-func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(tenant int) (path, secret string)) {
+func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, apart bool, target func(tenant int) (path, secret string)) {
 	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
@@ -98,8 +98,11 @@ func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, target func(
 	require.NoError(b, err)
 	out, err := sender.StdoutPipe()
 	require.NoError(b, err)
-	apart, err := startApart(b, sender)
-	if !apart {
+	started := false
+	if apart {
+		started, err = startApart(b, sender)
+	}
+	if !started {
 		err = sender.Start()
 	}
 	require.NoError(b, err)
