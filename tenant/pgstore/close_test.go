@@ -32,7 +32,6 @@ func TestCloseEndsAWatchThatAsksForWhatIsDown(t *testing.T) {
 					return
 				}
 				assert.ErrorIs(t, err, errors.StoreUnavailable)
-				time.Sleep(time.Millisecond)
 			}
 		})
 	}()

@@ -157,7 +157,12 @@ func (s suite) pruned(t *testing.T) {
 	}{
 		{day.AddDate(0, 0, 2), 0, 0, []string{"day 0", "no time", "day 3", "day 1", "day 2", "day 1"}},
 		{day.AddDate(0, 0, 2), -1, 0, []string{"day 0", "no time", "day 3", "day 1", "day 2", "day 1"}},
-		{day, 10, 1, []string{"day 0", "day 3", "day 1", "day 2", "day 1"}},
+		// The zero time is no time, before which nothing is, and an entry without
+		// one is older than any other.
+		{time.Time{}, 10, 0, []string{"day 0", "no time", "day 3", "day 1", "day 2", "day 1"}},
+		{time.Time{}.In(time.FixedZone("east", 3600)), 10, 0, []string{"day 0", "no time", "day 3", "day 1", "day 2", "day 1"}},
+		{time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC), 10, 1, []string{"day 0", "day 3", "day 1", "day 2", "day 1"}},
+		{day, 10, 0, []string{"day 0", "day 3", "day 1", "day 2", "day 1"}},
 		{day.AddDate(0, 0, 2), 1, 1, []string{"day 3", "day 1", "day 2", "day 1"}},
 		{day.AddDate(0, 0, 2), 10, 2, []string{"day 3", "day 2"}},
 		{day.AddDate(0, 0, 2), 10, 0, []string{"day 3", "day 2"}},
