@@ -84,14 +84,14 @@ func openPGMarks(ctx context.Context, where string) (m pgMarks, err error) {
 	}
 	m.config.RuntimeParams["search_path"] = pgx.Identifier{schema}.Sanitize()
 	return m, m.do(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, createMarks)
-		if problem, ok := errors.AsType[interface {
-			error
-			SQLState() string
-		}](err); ok && problem.SQLState() == "23505" {
-			return nil // another process has made it at the same moment
-		}
-		return err
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			// IF NOT EXISTS does not keep two who start at once from both making it.
+			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext($1))", schema+".example_marks"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, createMarks)
+			return err
+		})
 	})
 }
 
