@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"io"
@@ -15,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/examples/internal/database/databasetest"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -30,45 +28,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// postgres returns the tests' server, and a schema of this test's own there.
-func postgres(t *testing.T) string {
-	url := os.Getenv("TGFLEET_POSTGRES")
-	if url == "" {
-		url = "postgres://postgres@127.0.0.1:5432/postgres"
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		const hint = "no PostgreSQL answers; set TGFLEET_POSTGRES, or start one at 127.0.0.1:5432: %v"
-		if os.Getenv("CI") != "" {
-			t.Fatalf(hint, err)
-		}
-		t.Skipf(hint, err)
-	}
-	require.NoError(t, conn.Close(ctx))
-	random := make([]byte, 8)
-	_, _ = rand.Read(random)
-	schema := "tgfleet_test_" + hex.EncodeToString(random)
-	t.Setenv("TGFLEET_SCHEMA", schema)
-	t.Cleanup(func() {
-		ctx := context.Background()
-		conn, err := pgx.Connect(ctx, url)
-		require.NoError(t, err)
-		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE")
-		require.NoError(t, err)
-	})
-	return url
-}
-
 // tenants is how many move in the test: more than a page. A fleet of 10,000 takes
 // many times as long and shows no more.
 var tenants = flag.Int("tenants", 600, "how many tenants are moved, at least 550")
 
 func TestTenantsMoveFromSQLiteToPostgreSQL(t *testing.T) {
 	n := *tenants
-	url := postgres(t)
+	url := databasetest.Schema(t, "tgfleet_move_")
 	t.Setenv(database.KeysVariable, "")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "fleet.db")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/examples/internal/database/databasetest"
 	"github.com/tgfleet/tgfleet/session"
 	"github.com/tgfleet/tgfleet/session/bottest"
 	"github.com/tgfleet/tgfleet/tenant"
@@ -28,21 +28,7 @@ func databases(t *testing.T, test func(t *testing.T, where string)) {
 	t.Setenv(database.SecretVariable, strings.Repeat("secret", 6))
 	t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "fleet.db")) })
 	t.Run("postgres", func(t *testing.T) {
-		url := os.Getenv("TGFLEET_POSTGRES")
-		if url == "" {
-			url = "postgres://postgres@127.0.0.1:5432/postgres"
-		}
-		t.Setenv(database.SchemaVariable, "")
-		drop, err := database.OwnSchema(url, "tgfleet_server_")
-		require.NoError(t, err)
-		db, err := database.Open(t.Context(), url, "")
-		if err != nil && os.Getenv("CI") == "" {
-			t.Skipf("no PostgreSQL answers: %v", err)
-		}
-		require.NoError(t, err)
-		require.NoError(t, db.Close())
-		t.Cleanup(func() { require.NoError(t, drop()) })
-		test(t, url)
+		test(t, databasetest.Schema(t, "tgfleet_server_"))
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
@@ -54,6 +56,7 @@ func Example_service() {
 		return r.Status
 	}
 	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answered := answers{telegram.Transport(), make(chan struct{}, 10)}
 
 	for run := range 2 {
 		listener, _ := net.Listen("tcp", "127.0.0.1:0")
@@ -63,7 +66,7 @@ func Example_service() {
 		go func() {
 			ended <- serve(ctx, settings{
 				database: filepath.Join(dir, "fleet.db"), keys: keys, master: make([]byte, 32),
-				publicURL: at, listen: listener, telegram: session.Config{Transport: telegram.Transport()},
+				publicURL: at, listen: listener, telegram: session.Config{Transport: answered},
 			})
 		}()
 		if run == 0 {
@@ -73,11 +76,10 @@ func Example_service() {
 		}
 		ann.Write(shop, "two pizzas, please")
 		ann.Start(news, "")
-		for telegram.CallCount("sendMessage") < 2*(run+1) {
-			time.Sleep(time.Millisecond)
-		}
-		for status(web.Get(at+"/readyz")) != "200 OK" {
-			time.Sleep(time.Millisecond)
+		<-answered.sent
+		<-answered.sent
+		for status(web.Get(at+"/readyz")) != "200 OK" { // what was stored is loaded meanwhile
+			runtime.Gosched()
 		}
 		interrupt()
 		fmt.Println("ended:", <-ended)
@@ -213,4 +215,18 @@ func serve(ctx context.Context, c settings) (err error) {
 	case err := <-served:
 		return err
 	}
+}
+
+// answers tells of each message that was sent.
+type answers struct {
+	http.RoundTripper
+	sent chan struct{}
+}
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := a.RoundTripper.RoundTrip(r)
+	if strings.HasSuffix(r.URL.Path, "/sendMessage") {
+		a.sent <- struct{}{}
+	}
+	return resp, err
 }

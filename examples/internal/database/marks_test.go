@@ -1,7 +1,6 @@
 package database_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/examples/internal/database"
+	"github.com/tgfleet/tgfleet/examples/internal/database/databasetest"
 	"github.com/tgfleet/tgfleet/tenant/seal"
 )
 
@@ -19,20 +19,7 @@ func TestAMarkIsThereAfterARestart(t *testing.T) {
 	t.Setenv(database.KeysVariable, key.Reveal())
 	t.Run("sqlite", func(t *testing.T) { testMarks(t, filepath.Join(t.TempDir(), "a fleet?.db")) })
 	t.Run("postgres", func(t *testing.T) {
-		url := os.Getenv("TGFLEET_POSTGRES")
-		if url == "" {
-			url = "postgres://postgres@127.0.0.1:5432/postgres"
-		}
-		t.Setenv(database.SchemaVariable, "")
-		drop, err := database.OwnSchema(url, "tgfleet_marks_")
-		require.NoError(t, err)
-		db, err := database.Open(t.Context(), url, "")
-		if err != nil && os.Getenv("CI") == "" {
-			t.Skipf("no PostgreSQL answers: %v", err)
-		}
-		require.NoError(t, err)
-		defer func() { require.NoError(t, drop()) }()
-		require.NoError(t, db.Close())
+		url := databasetest.Schema(t, "tgfleet_marks_")
 		at := "?"
 		if strings.Contains(url, at) {
 			at = "&"
