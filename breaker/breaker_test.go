@@ -247,6 +247,24 @@ func TestTripOpensForNoLessThanItSays(t *testing.T) {
 	})
 }
 
+func TestProbeNowEndsTheOpenTimeAndForgetsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreaker(t, breaker.Config{Jitter: -1, OpenTime: time.Minute, MaxOpenTime: time.Hour})
+		b.ProbeNow()
+		assert.Equal(t, breaker.Closed, b.State())
+		b.Trip(0)
+		b.ProbeNow()
+		assert.Zero(t, b.RemainingDelay())
+		p, err := b.Allow()
+		require.NoError(t, err)
+		p.Done(bg, errBoom)
+		assert.Equal(t, 2*time.Minute, b.RemainingDelay(), "it grows")
+		require.NoError(t, b.Force(breaker.ForcedOpen))
+		b.ProbeNow()
+		assert.Equal(t, breaker.ForcedOpen, b.State())
+	})
+}
+
 func TestForceKnowsNoOtherStates(t *testing.T) {
 	b := newBreaker(t, breaker.Config{})
 	assert.Error(t, b.Force(17))

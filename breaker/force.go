@@ -35,6 +35,18 @@ func (b *Breaker) trip(d time.Duration) {
 	}
 }
 
+// ProbeNow ends the open time of a breaker that is open, so that the next call
+// probes. Call it when something else says that the callee may work again. In
+// the other states it does nothing, and what was learned is kept: should the
+// probe fail, the breaker is open for as long as it would have been.
+func (b *Breaker) ProbeNow() {
+	b.mu.Lock()
+	defer b.unlock()
+	if b.state == Open {
+		b.openUntil = min(b.openUntil, b.cfg.now())
+	}
+}
+
 // Force moves the breaker to a state and forgets all that was counted. It
 // stays in ForcedOpen, Disabled and WatchOnly until Force or Reset is called
 // again, and in the others as if it had come there by itself: Open lasts for

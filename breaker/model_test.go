@@ -410,6 +410,11 @@ func walk(t *rapid.T, reached map[breaker.Change]int) {
 				s := breaker.State(rapid.IntRange(0, 5).Draw(t, "state"))
 				m.force(s, now())
 				require.NoError(t, b.Force(s))
+			case 3:
+				if m.state == breaker.Open {
+					m.openUntil = min(m.openUntil, now())
+				}
+				b.ProbeNow()
 			}
 		}
 	}

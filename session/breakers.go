@@ -49,6 +49,10 @@ type BreakerConfig struct {
 //     failure of the platform when several bots see it: three, or all that
 //     there are. It is a failure of the bot when its call before failed too and
 //     another bot's has succeeded since, or no such number has failed.
+//   - While the platform is held to be down, a bot that has not failed lately may
+//     ask all the same, one every 5 s. Should it be answered, the platform is
+//     probed at once: the bots that fail may be those that call most, and would
+//     be the ones to probe.
 //   - 404, 409 and 429 say nothing of the bot. A call that its caller gave up, or that
 //     failed in this process, says nothing at all; one that had no answer by the
 //     caller's deadline does, if it lasted 2 s or more.
@@ -64,6 +68,7 @@ type Breakers struct {
 	platform *breaker.Breaker
 	suspects suspects
 	open     atomic.Int64 // how many are open
+	witness  atomic.Int64 // when there may be a witness again, since base
 	base     time.Time
 	log      *slog.Logger
 }
@@ -215,18 +220,22 @@ func Break(b *Breakers) Middleware {
 }
 
 func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
-	platform, err := b.platform.Allow()
-	if err != nil {
-		return nil, refusedBy(call, errors.ScopeAll, err)
+	platform, refusal := b.platform.Allow()
+	if refusal != nil && !b.mayWitness(call.Key) {
+		return nil, refusedBy(call, errors.ScopeAll, refusal)
 	}
 	defer platform.Cancel() // for a panic
 	var own breaker.Permit
 	finding := findsOut(ctx)
 	if !finding {
+		var err error
 		if own, err = b.tenants.Allow(call.Key); err != nil {
 			return nil, refusedBy(call, errors.ScopeTenant, err)
 		}
 		defer own.Cancel()
+	}
+	if refusal != nil && !b.takeWitness() {
+		return nil, refusedBy(call, errors.ScopeAll, refusal)
 	}
 	if call.Upload {
 		platform.Pause()
@@ -236,11 +245,27 @@ func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.R
 	result, err := next.Invoke(ctx, call)
 	ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
 	platform.Done(ctx, ofPlatform)
+	if refusal != nil && ofPlatform == nil {
+		b.platform.ProbeNow()
+	}
 	own.Done(ctx, ofTenant)
 	if finding && err == nil {
 		b.tenants.Reset(call.Key)
 	}
 	return result, err
+}
+
+// mayWitness reports whether a bot may ask although the platform's breaker
+// refuses: what is known of the platform is from others.
+func (b *Breakers) mayWitness(key string) bool {
+	now := b.clock()
+	return b.platform.State() != breaker.ForcedOpen && int64(now.Sub(b.base)) >= b.witness.Load() && !b.suspects.suspected(key, now)
+}
+
+// takeWitness lets one ask, and the next only after some time.
+func (b *Breakers) takeWitness() bool {
+	now, next := int64(b.clock().Sub(b.base)), b.witness.Load()
+	return now >= next && b.witness.CompareAndSwap(next, now+int64(witnessEvery))
 }
 
 // poll is invoke for a long poll. It holds no permit while it waits for
@@ -281,7 +306,7 @@ func (b *Breakers) refuses(ctx context.Context, call *Call) error {
 		return nil
 	}
 	if s := b.platform.State(); s == breaker.ForcedOpen || s == breaker.Open {
-		if d := b.platform.RemainingDelay(); d > 0 || s == breaker.ForcedOpen {
+		if d := b.platform.RemainingDelay(); s == breaker.ForcedOpen || d > 0 && !b.mayWitness(call.Key) {
 			return refusedBy(call, errors.ScopeAll, &breaker.OpenError{State: s, RetryAfter: d})
 		}
 	}
@@ -346,6 +371,8 @@ const (
 	longEnough = 2 * time.Second
 	// halfOpenWait is what a caller is told who came while others probe.
 	halfOpenWait = time.Second
+	// witnessEvery is the least time between two witnesses.
+	witnessEvery = 5 * time.Second
 )
 
 type findsOutKey struct{}

@@ -256,6 +256,49 @@ func TestAFewBadBotsDoNotCloseThePlatformForTheOthers(t *testing.T) {
 	})
 }
 
+// Who begins decides nothing: the bad ones may be all that are known.
+func TestBadBotsThatBeginDoNotKeepThePlatformClosedForTheOthers(t *testing.T) {
+	for _, bad := range []int{1, 2, 3} {
+		t.Run(fmt.Sprint(bad), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, g := guarded(t, roundTrip(func(r *http.Request) (*http.Response, error) {
+					if strings.HasPrefix(r.URL.Path, "/bot1:") {
+						return answer(r, 200, `{"ok":true,"result":{"id":1,"is_bot":true}}`), nil
+					}
+					return refuse(r)
+				}), session.GuardConfig{})
+				ctx, cancel := context.WithCancel(t.Context())
+				var all sync.WaitGroup
+				for i := range bad {
+					bot := s.Bot(fmt.Sprint("bad", i), mustToken(t, fmt.Sprintf("%d:secret", i+2)), gotgbot.User{})
+					all.Go(func() {
+						for ctx.Err() == nil {
+							_, _ = bot.GetMeWithContext(ctx, nil)
+							time.Sleep(200 * time.Millisecond)
+						}
+					})
+				}
+				time.Sleep(5 * time.Minute)
+				good := s.Bot("good", mustToken(t, "1:secret"), gotgbot.User{})
+				failed := 0
+				for range 120 {
+					time.Sleep(30 * time.Second)
+					if _, err := good.GetMeWithContext(ctx, nil); err != nil {
+						failed++
+					}
+				}
+				t.Logf("%d of 120 calls failed", failed)
+				assert.Less(t, failed, 3)
+				if bad < 3 { // which may be the platform after all
+					assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+				}
+				cancel()
+				all.Wait()
+			})
+		})
+	}
+}
+
 func TestCallersThatDoNotWaitLongSeeThatThePlatformHangs(t *testing.T) {
 	for _, each := range []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second} {
 		t.Run(each.String(), func(t *testing.T) {

@@ -114,6 +114,14 @@ func (s *suspects) room(now time.Time) bool {
 	return len(s.bots) < maxFailing
 }
 
+// suspected reports whether a bot failed lately, and did not succeed since.
+func (s *suspects) suspected(key string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, found := s.bots[key]
+	return found && now.Sub(at) <= suspectFor
+}
+
 // succeeded notes that a bot's call was answered.
 func (s *suspects) succeeded(key string) {
 	if s.count.Load() == 0 {
