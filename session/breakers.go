@@ -172,7 +172,8 @@ func (b *Breakers) Platform() breaker.Counts { return b.platform.Counts() }
 // [breaker.Breaker.Force]. [breaker.Closed] lets calls pass again at once.
 func (b *Breakers) Force(key string, s breaker.State) error { return b.tenants.Force(key, s) }
 
-// ForcePlatform is described at [Breakers.Force].
+// ForcePlatform is described at [Breakers.Force]. Only [breaker.ForcedOpen] lets
+// no bot ask how the platform is.
 func (b *Breakers) ForcePlatform(s breaker.State) error { return b.platform.Force(s) }
 
 // changed keeps count of what is open.

@@ -240,19 +240,26 @@ func TestFindingOutWhetherATokenWorksPassesItsBreakerAndClosesIt(t *testing.T) {
 }
 
 func TestACallThatIsRefusedAnywayDoesNotWaitForItsTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		x := newShop(t, session.GuardConfig{})
-		for range 3 { // the burst
-			_, err := x.bot.SendMessage(x.ann.ID, "hello", nil)
-			require.NoError(t, err)
-		}
-		require.NoError(t, x.guard.Breakers.ForcePlatform(breaker.Open))
-		begin := time.Now()
-		_, err := x.bot.SendMessage(x.ann.ID, "hello", nil)
-		assert.Equal(t, errors.BreakerOpen, errors.KindOf(err))
-		assert.Zero(t, time.Since(begin))
-		assert.True(t, errors.SafeToRepeat(err))
-	})
+	for name, open := range map[string]func(*session.Breakers) error{
+		"platform": func(b *session.Breakers) error { return b.ForcePlatform(breaker.ForcedOpen) },
+		"bot":      func(b *session.Breakers) error { return b.Force("shop", breaker.Open) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newShop(t, session.GuardConfig{})
+				for range 3 { // the burst
+					_, err := x.bot.SendMessage(x.ann.ID, "hello", nil)
+					require.NoError(t, err)
+				}
+				require.NoError(t, open(x.guard.Breakers))
+				begin := time.Now()
+				_, err := x.bot.SendMessage(x.ann.ID, "hello", nil)
+				assert.Equal(t, errors.BreakerOpen, errors.KindOf(err))
+				assert.Zero(t, time.Since(begin))
+				assert.True(t, errors.SafeToRepeat(err))
+			})
+		})
+	}
 }
 
 func TestAPanicGivesEveryPermitBack(t *testing.T) {
