@@ -2,6 +2,7 @@ package inboxtest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -136,6 +137,56 @@ func perTenant(t *testing.T, b *bench) {
 	assert.Equal(t, [2]int{1, 4}, [2]int{a, both})
 	a, both = take(inbox.Want{Limit: 100, Held: map[string]int{"a": 99}})
 	assert.Equal(t, [2]int{6, 9}, [2]int{a, both}, "no bound")
+}
+
+// sharedOut has tenants with different numbers of chats and leases of all sizes.
+func sharedOut(t *testing.T, b *bench) {
+	has := map[string]int{"a": 1, "b": 2, "c": 3, "d": 5, "e": 8, "f": 13, "g": 21, "h": 34}
+	var batch []inbox.Update
+	for tenant, n := range has {
+		for i := range n {
+			batch = append(batch, update(tenant, fmt.Sprint(i), int64(i+1)))
+		}
+	}
+	b.put(batch...)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 60 {
+		want := inbox.Want{Limit: 1 + rnd.IntN(100), TTL: ttl, PerTenant: []int{0, 1, 4, 16}[rnd.IntN(4)], Held: make(map[string]int)}
+		some := min(want.Limit, 8)
+		most, rooms := 0, make(map[string]int)
+		for tenant, n := range has {
+			if rnd.IntN(3) == 0 {
+				want.Held[tenant] = rnd.IntN(6)
+			}
+			rooms[tenant] = min(n, want.Limit)
+			if want.PerTenant > 0 {
+				rooms[tenant] = min(n, want.Room(tenant))
+			}
+			most += rooms[tenant]
+		}
+		leases, err := b.in.Lease(b.ctx, want)
+		require.NoError(t, err)
+		require.Len(t, leases, min(want.Limit, most), "%+v", want)
+		got := make(map[string]int)
+		var back []inbox.Settlement
+		for _, l := range leases {
+			got[l.Tenant]++
+			back = append(back, inbox.Settlement{Lease: l, Verdict: inbox.Return})
+		}
+		held, err := b.in.Settle(b.ctx, back)
+		require.NoError(t, err)
+		require.NotContains(t, held, false)
+		for tenant, n := range got {
+			require.LessOrEqual(t, n, rooms[tenant], "%s of %+v", tenant, want)
+		}
+		wanted := 0
+		for _, room := range rooms {
+			if room > 0 {
+				wanted++
+			}
+		}
+		require.Len(t, got, min(some, wanted), "nobody has two before all have one: %+v", want)
+	}
 }
 
 // manyHeld has many tenants with updates of which nothing is wanted, since

@@ -89,6 +89,7 @@ func Run(t *testing.T, h Harness) {
 		{"WhatHasExpiredTakesNoRoom", Config{MaxPerTenant: 2}, expiredRoom},
 		{"TenantsTakeTurns", Config{}, turns},
 		{"AWorkersBoundPerTenantIsKept", Config{}, perTenant},
+		{"ALeaseSharesOutWhatItMay", Config{}, sharedOut},
 		{"ManyOfWhomNothingIsWantedHoldUpNobody", Config{}, manyHeld},
 		{"DepthAndAgeAreTold", Config{}, depth},
 		{"AForgottenTenantLeavesNothing", Config{}, forget},

@@ -142,13 +142,12 @@ BEGIN
 END $$;
 
 -- The same for all that have something ready, beginning with the tenant after
--- the last whose turn it was.
-CREATE OR REPLACE FUNCTION {schema}.inbox_lease(last text, rest integer, moment bigint, until bigint, per_tenant integer, held_tenants text[], held_counts integer[])
+-- the last whose turn it was, of whom a worker has so many.
+CREATE FUNCTION {schema}.inbox_lease_each(last text, rest integer, moment bigint, until bigint, per_tenant integer, held jsonb)
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-	held    jsonb := coalesce((SELECT jsonb_object_agg(h.k, h.v) FROM unnest(held_tenants, held_counts) AS h(k, v)), '{}');
 	expired boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
 	tenants text[] := '{}'; -- that may have more
 	rooms   integer[] := '{}';
@@ -157,7 +156,6 @@ DECLARE
 	wrapped boolean := false;
 	got     integer;
 BEGIN
-	PERFORM {schema}.inbox_wake(moment);
 	WHILE rest > 0 LOOP
 		SELECT q.tenant INTO name FROM {schema}.inbox_chats AS q WHERE q.tenant > name AND q.at < 1000000000000 ORDER BY q.tenant LIMIT 1;
 		IF name IS NULL THEN
@@ -182,4 +180,124 @@ BEGIN
 		EXIT WHEN got = 0 AND {schema}.inbox_late(moment);
 	END LOOP;
 	RETURN QUERY SELECT * FROM {schema}.inbox_share(tenants, rooms, rest, moment, until, expired);
+END $$;
+
+-- Returns tenants that have something ready, up to n of them, from the one after a
+-- name to another, '' being the last there is: those of whom a worker wants any, and
+-- how many.
+CREATE FUNCTION {schema}.inbox_walk(name text, upto text, n integer, rest integer, per_tenant integer, held jsonb)
+RETURNS TABLE (tenant text, room integer) LANGUAGE sql STABLE AS $$
+	WITH RECURSIVE walk (tenant) AS (
+		(SELECT c.tenant FROM {schema}.inbox_chats AS c
+			WHERE c.tenant > name COLLATE "C" AND c.at < 1000000000000 ORDER BY c.tenant LIMIT 1)
+		UNION ALL SELECT (
+			SELECT c.tenant FROM {schema}.inbox_chats AS c WHERE c.tenant > walk.tenant AND c.at < 1000000000000 ORDER BY c.tenant LIMIT 1)
+		FROM walk WHERE walk.tenant IS NOT NULL AND (upto = '' OR walk.tenant < upto COLLATE "C"))
+	SELECT w.tenant::text, w.room FROM (
+		SELECT walk.tenant, CASE WHEN per_tenant > 0
+			THEN least(rest, per_tenant - coalesce((held->>walk.tenant)::integer, 0)) ELSE rest END AS room
+		FROM walk WHERE upto = '' OR walk.tenant <= upto COLLATE "C") AS w
+	WHERE w.tenant IS NOT NULL AND w.room > 0 LIMIT n -- which ends the walk
+$$;
+
+-- Lends the first update of each of these chats, whose locks are held, in their
+-- order, and returns fewer where some have none.
+CREATE FUNCTION {schema}.inbox_lend(places tid[], tenants text[], chats text[], ids bigint[], attempts integer[], until bigint)
+RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+	IF ids IS NOT NULL THEN -- tried, and may have been overtaken since, by one before it
+		UPDATE {schema}.inbox_updates AS u SET attempt = t.attempt FROM unnest(tenants, chats, ids, attempts) AS t(tenant, chat, id, attempt)
+		WHERE u.tenant = t.tenant COLLATE "C" AND u.chat = t.chat COLLATE "C" AND u.id = t.id;
+	END IF;
+	RETURN QUERY WITH lent AS (
+		UPDATE {schema}.inbox_chats AS q
+		SET at = inbox_lend.until, id = f.id, attempt = f.attempt + 1, token = nextval('{schema}.inbox_counter')
+		FROM (SELECT c.n, c.place, u.* FROM unnest(places, tenants, chats) WITH ORDINALITY AS c(place, tenant, chat, n) CROSS JOIN LATERAL (
+			SELECT u.tenant, u.chat, u.id, u.kind, u.received_at, u.expires_at, u.attempt, u.raw FROM {schema}.inbox_updates AS u
+			WHERE u.tenant = c.tenant COLLATE "C" AND u.chat = c.chat COLLATE "C" ORDER BY u.id LIMIT 1) AS u) AS f
+		WHERE q.ctid = f.place -- it is locked, so it is there still
+		RETURNING f.n, f.tenant, f.chat, f.id, f.kind, f.received_at, f.expires_at, q.attempt, f.raw, q.token)
+	SELECT l.tenant::text, l.chat::text, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token FROM lent AS l ORDER BY l.n;
+END $$;
+
+-- The same as inbox_lease_each, for whom many have something by few statements:
+-- those whose turn it is have one each, and then all that had one more.
+CREATE OR REPLACE FUNCTION {schema}.inbox_lease(last text, rest integer, moment bigint, until bigint, per_tenant integer, held_tenants text[], held_counts integer[])
+RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	held    jsonb := coalesce((SELECT jsonb_object_agg(h.k, h.v) FROM unnest(held_tenants, held_counts) AS h(k, v)), '{}');
+	-- What must be dropped is dropped tenant by tenant.
+	drops   boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
+	tenants text[] := '{}'; -- that may have more
+	rooms   integer[] := '{}';
+	lent    text[] := '{}'; -- whose the updates are that were lent
+	name    text := last; -- whose turn it was; NULL when all had theirs
+	wrapped boolean := last = '';
+	turn    text[]; -- whose turn it is
+	wants   integer[];
+	places  tid[];
+	owners  text[];
+	chats   text[];
+	ids     bigint[];
+	tries   integer[];
+	most    integer;
+	got     integer;
+BEGIN
+	PERFORM {schema}.inbox_wake(moment);
+	WHILE rest > 0 AND NOT drops LOOP
+		IF name IS NOT NULL THEN
+			most := rest;
+			SELECT array_agg(w.tenant), array_agg(w.room) INTO turn, wants
+			FROM {schema}.inbox_walk(name, CASE WHEN wrapped THEN last ELSE '' END, most, rest, per_tenant, held) AS w;
+			name := turn[most];
+			IF name IS NULL AND NOT wrapped THEN
+				name := '';
+				wrapped := true;
+			END IF;
+			CONTINUE WHEN turn IS NULL;
+			tenants := tenants || turn;
+			rooms := rooms || wants;
+			wants := array_fill(1, ARRAY[cardinality(turn)]);
+		ELSE
+			most := cardinality(tenants);
+			EXIT WHEN most = 0;
+			turn := tenants[1:rest];
+			SELECT array_agg(least(r.room, greatest(1, rest / most)) ORDER BY r.n) INTO wants FROM unnest(rooms[1:rest]) WITH ORDINALITY AS r(room, n);
+		END IF;
+		-- The locks of chats are taken by one statement and their updates are read by
+		-- the next, so that they are as they are under the locks.
+		SELECT array_agg(c.place), array_agg(c.tenant), array_agg(c.chat), array_agg(c.id), array_agg(c.attempt)
+		INTO places, owners, chats, ids, tries
+		FROM (SELECT t.tenant, c.* FROM unnest(turn, wants) WITH ORDINALITY AS t(tenant, want, n) CROSS JOIN LATERAL (
+			SELECT q.ctid AS place, q.chat, q.id, q.attempt FROM {schema}.inbox_chats AS q
+			WHERE q.tenant = t.tenant COLLATE "C" AND q.at < 1000000000000 ORDER BY q.at LIMIT t.want FOR UPDATE SKIP LOCKED) AS c
+			ORDER BY t.n) AS c;
+		IF owners IS NOT NULL THEN
+			RETURN QUERY SELECT * FROM {schema}.inbox_lend(places, owners, chats, CASE WHEN 0 <> ANY (ids) THEN ids END, tries, until);
+			GET DIAGNOSTICS got = ROW_COUNT;
+			rest := rest - got;
+			drops := got < cardinality(owners);
+			IF drops THEN
+				SELECT array_agg(c.owner) INTO owners FROM unnest(owners, chats) AS c(owner, chat) JOIN {schema}.inbox_chats AS q
+				ON q.tenant = c.owner COLLATE "C" AND q.chat = c.chat COLLATE "C" AND q.at >= 1000000000000;
+			END IF;
+			lent := lent || owners;
+		END IF;
+		-- Who had fewer than could be has no more.
+		SELECT coalesce(array_agg(t.tenant ORDER BY t.n), '{}'), coalesce(array_agg(t.room - coalesce(w.want, 0) ORDER BY t.n), '{}')
+		INTO tenants, rooms
+		FROM unnest(tenants, rooms) WITH ORDINALITY AS t(tenant, room, n)
+			LEFT JOIN unnest(turn, wants) AS w(tenant, want) ON w.tenant = t.tenant
+			LEFT JOIN (SELECT o.tenant, count(*) AS got FROM unnest(owners) AS o(tenant) GROUP BY 1) AS o ON o.tenant = t.tenant
+		WHERE w.want IS NULL OR o.got = w.want AND t.room > w.want;
+	END LOOP;
+	IF rest > 0 AND drops THEN
+		held := held || coalesce((SELECT jsonb_object_agg(o.tenant, o.got + coalesce((held->>o.tenant)::integer, 0))
+			FROM (SELECT l.tenant, count(*) AS got FROM unnest(lent) AS l(tenant) GROUP BY 1) AS o), '{}');
+		RETURN QUERY SELECT * FROM {schema}.inbox_lease_each(last, rest, moment, until, per_tenant, held);
+	END IF;
 END $$;
