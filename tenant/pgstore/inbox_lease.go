@@ -304,9 +304,7 @@ func (in *Inbox) Settle(ctx context.Context, settlements []inbox.Settlement) ([]
 			b.Queue(in.sql.pruneDead, s.buried.tenants, in.cfg.MaxDeadPerTenant)
 		}
 		if len(s.gone.ids) > 0 {
-			b.Queue(in.sql.deleteUpdates, s.gone.args()...)
-			b.Queue(in.sql.deleteChats, s.gone.args()...)
-			b.Queue(in.sql.nextUpdates, s.gone.args()...)
+			b.Queue(in.sql.end, s.gone.args()...)
 		}
 		if len(s.again.ids) > 0 {
 			b.Queue(in.sql.retry, s.again.args(s.after, s.back)...)

@@ -13,8 +13,7 @@ const (
 type inboxSQL struct {
 	now, count, seen, insert, makeReady, mark, forgetSeen, expire string
 	lease, look, leaseOf, extend                                  string
-	lockLeased, bury, pruneDead, deleteUpdates, deleteChats       string
-	nextUpdates, retry                                            string
+	lockLeased, bury, pruneDead, end, retry                       string
 	dead, replay, drop, depthTenant, depthAll                     string
 	forget                                                        [5]string
 }
@@ -101,13 +100,17 @@ func newInboxSQL(db *DB) inboxSQL {
 		pruneDead: `DELETE FROM {schema}.inbox_dead AS d USING unnest($1::text[]) AS t(tenant)
 			WHERE d.tenant = t.tenant AND d.id IN (
 				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2 FOR UPDATE SKIP LOCKED)`,
-		deleteUpdates: `DELETE FROM {schema}.inbox_updates AS u USING ` + leased + `
-			WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id`,
-		deleteChats: `DELETE FROM {schema}.inbox_chats AS c
-			USING unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
-			WHERE ` + matches + ` AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = c.tenant AND u.chat = c.chat)`,
-		nextUpdates: `UPDATE {schema}.inbox_chats AS c SET at = nextval('{schema}.inbox_counter'), id = 0, attempt = 0, token = 0
-			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token) WHERE ` + matches,
+		// The chat goes with the last of its updates.
+		end: `WITH ended AS MATERIALIZED (
+				SELECT s.*, c.ctid AS place,
+					EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id <> s.id) AS more
+				FROM ` + leased + `),
+			gone AS (
+				DELETE FROM {schema}.inbox_updates AS u USING ended AS s WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id),
+			empty AS (
+				DELETE FROM {schema}.inbox_chats AS c USING ended AS s WHERE c.ctid = s.place AND NOT s.more)
+			UPDATE {schema}.inbox_chats AS c SET at = nextval('{schema}.inbox_counter'), id = 0, attempt = 0, token = 0
+			FROM ended AS s WHERE c.ctid = s.place AND s.more`,
 		retry: `UPDATE {schema}.inbox_chats AS c
 			SET at = CASE WHEN s.after > 0 THEN ` + micros + ` + s.after ELSE nextval('{schema}.inbox_counter') END,
 				attempt = c.attempt - s.back, token = 0
@@ -149,7 +152,7 @@ func newInboxSQL(db *DB) inboxSQL {
 	}
 	for _, text := range []*string{
 		&s.now, &s.count, &s.seen, &s.insert, &s.makeReady, &s.mark, &s.forgetSeen, &s.expire, &s.lease, &s.look, &s.leaseOf, &s.extend,
-		&s.lockLeased, &s.bury, &s.pruneDead, &s.deleteUpdates, &s.deleteChats, &s.nextUpdates, &s.retry,
+		&s.lockLeased, &s.bury, &s.pruneDead, &s.end, &s.retry,
 		&s.dead, &s.replay, &s.drop, &s.depthTenant, &s.depthAll, &s.forget[0], &s.forget[1], &s.forget[2], &s.forget[3], &s.forget[4],
 	} {
 		*text = db.name(*text)
