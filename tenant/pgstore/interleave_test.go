@@ -98,12 +98,7 @@ func TestVersionsOfWhatWasRemovedLongAgoAreNotUsedAgain(t *testing.T) {
 	r, err = s.Put(t.Context(), r, tenant.Entry{Action: "test"})
 	require.NoError(t, err)
 	require.NoError(t, s.Delete(t.Context(), "a", r.Version))
-	execute(t, url, strings.ReplaceAll(`DELETE FROM s.migrations WHERE version >= 8;
-		DROP TABLE s.retired;
-		DROP FUNCTION s.tenant_created CASCADE; DROP FUNCTION s.tenants_removing CASCADE; DROP FUNCTION s.tenant_removed CASCADE;
-		DROP FUNCTION s.tenants_page;
-		DROP INDEX s.inbox_chats_ready; DROP INDEX s.inbox_chats_by_time; CREATE INDEX inbox_chats_by_turn ON s.inbox_chats (tenant, at);
-		DROP FUNCTION s.inbox_wake; DROP FUNCTION s.inbox_ready; DROP FUNCTION s.inbox_share; DROP FUNCTION s.inbox_late; DROP FUNCTION s.inbox_lease_of`, "s.", schema+"."))
+	toVersion7(t, url, schema)
 	anew, err := open(t, url, schema, ring).Tenants().Put(t.Context(), storetest.Record(t, "a", 1))
 	require.NoError(t, err)
 	assert.Equal(t, r.Version+1, anew.Version)

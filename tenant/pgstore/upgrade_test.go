@@ -11,15 +11,21 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/storetest"
 )
 
-// toVersion6 makes a schema one of before the log had an order.
-func toVersion6(t *testing.T, url, schema string) {
-	execute(t, url, strings.ReplaceAll(`DELETE FROM s.migrations WHERE version > 6;
-		DROP FUNCTION s.log_in_order CASCADE; DROP INDEX s.log_by_time;
+// toVersion7 makes a schema one of before versions of removed records were kept.
+func toVersion7(t *testing.T, url, schema string) {
+	execute(t, url, strings.ReplaceAll(`DELETE FROM s.migrations WHERE version > 7;
 		DROP TABLE s.retired;
 		DROP FUNCTION s.tenant_created CASCADE; DROP FUNCTION s.tenants_removing CASCADE; DROP FUNCTION s.tenant_removed CASCADE;
 		DROP FUNCTION s.tenants_page;
 		DROP INDEX s.inbox_chats_ready; DROP INDEX s.inbox_chats_by_time; CREATE INDEX inbox_chats_by_turn ON s.inbox_chats (tenant, at);
-		DROP FUNCTION s.inbox_wake; DROP FUNCTION s.inbox_ready; DROP FUNCTION s.inbox_share; DROP FUNCTION s.inbox_late; DROP FUNCTION s.inbox_lease_of`, "s.", schema+"."))
+		DROP FUNCTION s.inbox_wake; DROP FUNCTION s.inbox_ready; DROP FUNCTION s.inbox_share; DROP FUNCTION s.inbox_late; DROP FUNCTION s.inbox_lease_of;
+		DROP FUNCTION s.inbox_lease_each; DROP FUNCTION s.inbox_walk; DROP FUNCTION s.inbox_lend`, "s.", schema+"."))
+}
+
+// toVersion6 makes a schema one of before the log had an order.
+func toVersion6(t *testing.T, url, schema string) {
+	toVersion7(t, url, schema)
+	execute(t, url, strings.ReplaceAll("DELETE FROM s.migrations WHERE version > 6; DROP FUNCTION s.log_in_order CASCADE; DROP INDEX s.log_by_time", "s.", schema+"."))
 }
 
 // A change locks the tenants before the log, and may come while a replica of
