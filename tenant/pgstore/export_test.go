@@ -17,5 +17,11 @@ func (db *DB) InboxStatements() (now, seen, forgetSeen, lease, look, leaseOf str
 	return s.now, s.seen, s.forgetSeen, s.lease, s.look, s.leaseOf
 }
 
+// LeasedStatements returns those of what is leased.
+func (db *DB) LeasedStatements() (lock, end, retry, extend, bury string) {
+	s := db.inbox.sql
+	return s.lockLeased, s.end, s.retry, s.extend, s.bury
+}
+
 // SetCloseTime sets how long Close waits.
 func (db *DB) SetCloseTime(d time.Duration) { db.closing = d }

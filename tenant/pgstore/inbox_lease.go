@@ -258,12 +258,15 @@ func (in *Inbox) Extend(ctx context.Context, leases []inbox.Lease, ttl time.Dura
 	}
 	var tokens map[int64]bool
 	err := in.db.change(ctx, func(conn *pgxpool.Conn) error { // and again after a deadlock
-		rows, err := conn.Query(ctx, in.sql.extend, k.args(ttl.Microseconds())...)
-		if err != nil {
+		b := &pgx.Batch{}
+		in.db.begin(b)
+		b.Queue(in.sql.lockLeased, k.args()...)
+		b.Queue(in.sql.extend, k.args(ttl.Microseconds())...).Query(func(rows pgx.Rows) (err error) {
+			tokens, err = collectTokens(rows)
 			return err
-		}
-		tokens, err = collectTokens(rows)
-		return err
+		})
+		b.Queue("COMMIT")
+		return conn.SendBatch(ctx, b).Close()
 	})
 	if err != nil {
 		return nil, failure(ctx, "extend leases", "", err)

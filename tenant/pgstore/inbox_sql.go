@@ -24,11 +24,19 @@ func newInboxSQL(db *DB) inboxSQL {
 		// as the statement: it would be read whole otherwise.
 		hour   = "floor(extract(epoch FROM statement_timestamp()) / 3600)::bigint"
 		micros = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-		// leased joins what was leased with its chat, while the lease is held.
-		leased = `unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
-			JOIN {schema}.inbox_chats AS c ON c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id`
-		// and matches it the other way round.
-		matches = "c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id"
+		// leases are arguments as rows, in the order in which chats are locked.
+		leases = `(SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS s(tenant, chat, id, token)
+			ORDER BY s.tenant COLLATE "C", s.chat COLLATE "C") AS s`
+		// leased joins each with its chat, while it is held, by the key and one by
+		// one. A plan that joins the tables is made for ones that were empty when
+		// somebody looked, as an inbox mostly is, and reads all of them when they
+		// are not. For the same reason rows are changed by their places, in
+		// statements that come after the one that locks them.
+		leased = leases + ` CROSS JOIN LATERAL (SELECT c.ctid AS place, c.token, c.attempt FROM {schema}.inbox_chats AS c
+			WHERE c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id LIMIT 1) AS c`
+		// update joins each with its update, one by one too.
+		update = ` JOIN LATERAL (SELECT u.ctid AS place, u.kind, u.received_at, u.expires_at, u.raw FROM {schema}.inbox_updates AS u
+			WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id LIMIT 1) AS u ON true`
 		// depth is two statements, since one plan for both would read all.
 		depth = `SELECT (SELECT count(*) FROM {schema}.inbox_updates WHERE %[1]s),
 			(SELECT min(received_at) FROM {schema}.inbox_updates WHERE %[1]s),
@@ -83,15 +91,14 @@ func newInboxSQL(db *DB) inboxSQL {
 		leaseOf: `SELECT l.tenant, l.chat, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token, $5::bigint + $6::bigint
 			FROM (SELECT set_config('synchronous_commit', 'off', true)) AS x,
 				{schema}.inbox_lease_of($1, $2, $3, $4, $5::bigint, $5::bigint + $6::bigint) AS l`,
-		extend: `WITH held AS (SELECT c.tenant, c.chat, c.token FROM ` + leased + ` ORDER BY c.tenant, c.chat FOR UPDATE OF c)
-			UPDATE {schema}.inbox_chats AS c SET at = ` + micros + ` + $5::bigint FROM held AS s
-			WHERE c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token RETURNING c.token`,
+		extend: `UPDATE {schema}.inbox_chats AS c SET at = ` + micros + ` + $5::bigint
+			FROM (SELECT c.place FROM ` + leased + `) AS s WHERE c.ctid = s.place RETURNING c.token`,
 
-		lockLeased: "SELECT c.token FROM " + leased + " ORDER BY c.tenant, c.chat FOR UPDATE OF c",
+		lockLeased: `SELECT c.token FROM ` + leases + ` CROSS JOIN LATERAL (SELECT c.token FROM {schema}.inbox_chats AS c
+			WHERE c.tenant = s.tenant AND c.chat = s.chat AND c.token = s.token AND c.id = s.id LIMIT 1 FOR UPDATE) AS c`,
 		bury: `INSERT INTO {schema}.inbox_dead (tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at)
-			SELECT u.tenant, u.id, u.chat, u.kind, u.received_at, u.expires_at, c.attempt, u.raw, r.reason, clock_timestamp()
-			FROM ` + leased + ` JOIN unnest($4::bigint[], $5::text[]) AS r(token, reason) ON r.token = s.token
-			JOIN {schema}.inbox_updates AS u ON u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id
+			SELECT s.tenant, s.id, s.chat, u.kind, u.received_at, u.expires_at, c.attempt, u.raw, r.reason, clock_timestamp()
+			FROM ` + leased + update + ` JOIN unnest($4::bigint[], $5::text[]) AS r(token, reason) ON r.token = s.token
 			ON CONFLICT (tenant, id) DO UPDATE SET chat = excluded.chat, kind = excluded.kind, received_at = excluded.received_at,
 				expires_at = excluded.expires_at, attempt = excluded.attempt, raw = excluded.raw, reason = excluded.reason,
 				died_at = excluded.died_at`,
@@ -102,20 +109,21 @@ func newInboxSQL(db *DB) inboxSQL {
 				SELECT id FROM {schema}.inbox_dead WHERE tenant = t.tenant COLLATE "C" ORDER BY died_at DESC OFFSET $2 FOR UPDATE SKIP LOCKED)`,
 		// The chat goes with the last of its updates.
 		end: `WITH ended AS MATERIALIZED (
-				SELECT s.*, c.ctid AS place,
+				SELECT c.place AS chat, u.place AS done,
 					EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id <> s.id) AS more
-				FROM ` + leased + `),
+				FROM ` + leased + ` LEFT` + update + `),
 			gone AS (
-				DELETE FROM {schema}.inbox_updates AS u USING ended AS s WHERE u.tenant = s.tenant AND u.chat = s.chat AND u.id = s.id),
+				DELETE FROM {schema}.inbox_updates AS u USING ended AS s WHERE u.ctid = s.done),
 			empty AS (
-				DELETE FROM {schema}.inbox_chats AS c USING ended AS s WHERE c.ctid = s.place AND NOT s.more)
+				DELETE FROM {schema}.inbox_chats AS c USING ended AS s WHERE c.ctid = s.chat AND NOT s.more)
 			UPDATE {schema}.inbox_chats AS c SET at = nextval('{schema}.inbox_counter'), id = 0, attempt = 0, token = 0
-			FROM ended AS s WHERE c.ctid = s.place AND s.more`,
+			FROM ended AS s WHERE c.ctid = s.chat AND s.more`,
 		retry: `UPDATE {schema}.inbox_chats AS c
 			SET at = CASE WHEN s.after > 0 THEN ` + micros + ` + s.after ELSE nextval('{schema}.inbox_counter') END,
 				attempt = c.attempt - s.back, token = 0
-			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[])
-				AS s(tenant, chat, id, token, after, back) WHERE ` + matches,
+			FROM (SELECT c.place, r.after, r.back FROM ` + leased + `
+				JOIN unnest($4::bigint[], $5::bigint[], $6::integer[]) AS r(token, after, back) ON r.token = s.token) AS s
+			WHERE c.ctid = s.place`,
 
 		// The length of a raw is known without reading it.
 		dead: `SELECT tenant, id, chat, kind, received_at, expires_at, attempt, raw, reason, died_at FROM (

@@ -12,11 +12,11 @@ CREATE INDEX inbox_chats_by_time ON {schema}.inbox_chats (at) WHERE at >= 100000
 CREATE FUNCTION {schema}.inbox_wake(moment bigint) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN QUERY WITH due AS MATERIALIZED (
-		SELECT q.tenant, q.chat FROM {schema}.inbox_chats AS q
+		SELECT q.ctid AS place FROM {schema}.inbox_chats AS q
 		WHERE q.at >= 1000000000000 AND q.at <= moment ORDER BY q.at LIMIT 10000 FOR UPDATE SKIP LOCKED),
 	woken AS (
 		UPDATE {schema}.inbox_chats AS c SET at = nextval('{schema}.inbox_counter') FROM due
-		WHERE c.tenant = due.tenant AND c.chat = due.chat RETURNING c.tenant)
+		WHERE c.ctid = due.place RETURNING c.tenant) -- one that changed just now is woken the next time
 	SELECT DISTINCT w.tenant::text FROM woken AS w;
 END $$;
 
@@ -201,15 +201,20 @@ RETURNS TABLE (tenant text, room integer) LANGUAGE sql STABLE AS $$
 $$;
 
 -- Lends the first update of each of these chats, whose locks are held, in their
--- order, and returns fewer where some have none.
+-- order, and returns fewer where some have none. Rows are found by their keys one
+-- by one and changed by their places: a plan that joins is made for tables that
+-- were empty when somebody looked, and reads all of them when they are not.
 CREATE FUNCTION {schema}.inbox_lend(places tid[], tenants text[], chats text[], ids bigint[], attempts integer[], until bigint)
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
 	IF ids IS NOT NULL THEN -- tried, and may have been overtaken since, by one before it
-		UPDATE {schema}.inbox_updates AS u SET attempt = t.attempt FROM unnest(tenants, chats, ids, attempts) AS t(tenant, chat, id, attempt)
-		WHERE u.tenant = t.tenant COLLATE "C" AND u.chat = t.chat COLLATE "C" AND u.id = t.id;
+		UPDATE {schema}.inbox_updates AS u SET attempt = f.attempt
+		FROM (SELECT t.attempt, k.place FROM unnest(tenants, chats, ids, attempts) AS t(tenant, chat, id, attempt) CROSS JOIN LATERAL (
+			SELECT x.ctid AS place FROM {schema}.inbox_updates AS x
+			WHERE x.tenant = t.tenant COLLATE "C" AND x.chat = t.chat COLLATE "C" AND x.id = t.id LIMIT 1) AS k) AS f
+		WHERE u.ctid = f.place;
 	END IF;
 	RETURN QUERY WITH lent AS (
 		UPDATE {schema}.inbox_chats AS q
@@ -222,25 +227,24 @@ BEGIN
 	SELECT l.tenant::text, l.chat::text, l.id, l.kind, l.received_at, l.expires_at, l.attempt, l.raw, l.token FROM lent AS l ORDER BY l.n;
 END $$;
 
--- The same as inbox_lease_each, for whom many have something by few statements:
--- those whose turn it is have one each, and then all that had one more.
+-- The same by few statements: those whose turn it is have one each, and then all
+-- that had one more. Where updates have expired it is done tenant by tenant.
 CREATE OR REPLACE FUNCTION {schema}.inbox_lease(last text, rest integer, moment bigint, until bigint, per_tenant integer, held_tenants text[], held_counts integer[])
 RETURNS TABLE (tenant text, chat text, id bigint, kind text, received_at timestamptz, expires_at timestamptz, attempt integer, raw bytea, token bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	held    jsonb := coalesce((SELECT jsonb_object_agg(h.k, h.v) FROM unnest(held_tenants, held_counts) AS h(k, v)), '{}');
-	-- What must be dropped is dropped tenant by tenant.
-	drops   boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
+	expired boolean := EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.expires_at <= to_timestamp(moment / 1000000.0));
 	tenants text[] := '{}'; -- that may have more
 	rooms   integer[] := '{}';
-	lent    text[] := '{}'; -- whose the updates are that were lent
 	name    text := last; -- whose turn it was; NULL when all had theirs
 	wrapped boolean := last = '';
 	turn    text[]; -- whose turn it is
 	wants   integer[];
 	places  tid[];
-	owners  text[];
+	owners  text[]; -- of the chats that are free
+	lent    text[]; -- of those that were lent
 	chats   text[];
 	ids     bigint[];
 	tries   integer[];
@@ -248,7 +252,11 @@ DECLARE
 	got     integer;
 BEGIN
 	PERFORM {schema}.inbox_wake(moment);
-	WHILE rest > 0 AND NOT drops LOOP
+	IF expired THEN
+		RETURN QUERY SELECT * FROM {schema}.inbox_lease_each(last, rest, moment, until, per_tenant, held);
+		RETURN;
+	END IF;
+	WHILE rest > 0 LOOP
 		IF name IS NOT NULL THEN
 			most := rest;
 			SELECT array_agg(w.tenant), array_agg(w.room) INTO turn, wants
@@ -276,28 +284,27 @@ BEGIN
 			SELECT q.ctid AS place, q.chat, q.id, q.attempt FROM {schema}.inbox_chats AS q
 			WHERE q.tenant = t.tenant COLLATE "C" AND q.at < 1000000000000 ORDER BY q.at LIMIT t.want FOR UPDATE SKIP LOCKED) AS c
 			ORDER BY t.n) AS c;
+		lent := owners;
 		IF owners IS NOT NULL THEN
 			RETURN QUERY SELECT * FROM {schema}.inbox_lend(places, owners, chats, CASE WHEN 0 <> ANY (ids) THEN ids END, tries, until);
 			GET DIAGNOSTICS got = ROW_COUNT;
 			rest := rest - got;
-			drops := got < cardinality(owners);
-			IF drops THEN
-				SELECT array_agg(c.owner) INTO owners FROM unnest(owners, chats) AS c(owner, chat) JOIN {schema}.inbox_chats AS q
-				ON q.tenant = c.owner COLLATE "C" AND q.chat = c.chat COLLATE "C" AND q.at >= 1000000000000;
+			IF got < cardinality(owners) THEN -- what some had has expired
+				DELETE FROM {schema}.inbox_chats AS q WHERE q.ctid = ANY (places)
+					AND NOT EXISTS (SELECT FROM {schema}.inbox_updates AS u WHERE u.tenant = q.tenant AND u.chat = q.chat);
+				SELECT array_agg(c.owner) INTO lent FROM unnest(owners, chats) AS c(owner, chat) CROSS JOIN LATERAL (
+					SELECT q.at FROM {schema}.inbox_chats AS q WHERE q.tenant = c.owner COLLATE "C" AND q.chat = c.chat COLLATE "C" LIMIT 1) AS q
+				WHERE q.at >= 1000000000000;
+				EXIT WHEN {schema}.inbox_late(moment);
 			END IF;
-			lent := lent || owners;
 		END IF;
-		-- Who had fewer than could be has no more.
-		SELECT coalesce(array_agg(t.tenant ORDER BY t.n), '{}'), coalesce(array_agg(t.room - coalesce(w.want, 0) ORDER BY t.n), '{}')
+		-- Who had fewer than wanted has no more.
+		SELECT coalesce(array_agg(t.tenant ORDER BY t.n), '{}'), coalesce(array_agg(t.room - coalesce(l.got, 0)::integer ORDER BY t.n), '{}')
 		INTO tenants, rooms
 		FROM unnest(tenants, rooms) WITH ORDINALITY AS t(tenant, room, n)
 			LEFT JOIN unnest(turn, wants) AS w(tenant, want) ON w.tenant = t.tenant
-			LEFT JOIN (SELECT o.tenant, count(*) AS got FROM unnest(owners) AS o(tenant) GROUP BY 1) AS o ON o.tenant = t.tenant
-		WHERE w.want IS NULL OR o.got = w.want AND t.room > w.want;
+			LEFT JOIN (SELECT o.tenant, count(*) AS free FROM unnest(owners) AS o(tenant) GROUP BY 1) AS o ON o.tenant = t.tenant
+			LEFT JOIN (SELECT l.tenant, count(*) AS got FROM unnest(lent) AS l(tenant) GROUP BY 1) AS l ON l.tenant = t.tenant
+		WHERE w.want IS NULL OR o.free = w.want AND t.room > coalesce(l.got, 0);
 	END LOOP;
-	IF rest > 0 AND drops THEN
-		held := held || coalesce((SELECT jsonb_object_agg(o.tenant, o.got + coalesce((held->>o.tenant)::integer, 0))
-			FROM (SELECT l.tenant, count(*) AS got FROM unnest(lent) AS l(tenant) GROUP BY 1) AS o), '{}');
-		RETURN QUERY SELECT * FROM {schema}.inbox_lease_each(last, rest, moment, until, per_tenant, held);
-	END IF;
 END $$;
