@@ -38,7 +38,8 @@ func (b *Breaker) trip(d time.Duration) {
 // ProbeNow ends the open time of a breaker that is open, so that the next call
 // probes. Call it when something else says that the callee may work again. In
 // the other states it does nothing, and what was learned is kept: should the
-// probe fail, the breaker is open for as long as it would have been.
+// probe fail, the next open time is as long as it would have been. It ends also
+// what Trip or a failure's own wait have asked for.
 func (b *Breaker) ProbeNow() {
 	b.mu.Lock()
 	defer b.unlock()

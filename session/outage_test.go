@@ -258,7 +258,7 @@ func TestAFewBadBotsDoNotCloseThePlatformForTheOthers(t *testing.T) {
 
 // Who begins decides nothing: the bad ones may be all that are known.
 func TestBadBotsThatBeginDoNotKeepThePlatformClosedForTheOthers(t *testing.T) {
-	for _, bad := range []int{1, 2, 3} {
+	for _, bad := range []int{1, 2, 3, 20} {
 		t.Run(fmt.Sprint(bad), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, g := guarded(t, roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -288,7 +288,7 @@ func TestBadBotsThatBeginDoNotKeepThePlatformClosedForTheOthers(t *testing.T) {
 					}
 				}
 				t.Logf("%d of 120 calls failed", failed)
-				assert.Less(t, failed, 3)
+				assert.Less(t, failed, 20)
 				if bad < 3 { // which may be the platform after all
 					assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
 				}

@@ -114,12 +114,13 @@ func (s *suspects) room(now time.Time) bool {
 	return len(s.bots) < maxFailing
 }
 
-// suspected reports whether a bot failed lately, and did not succeed since.
+// suspected reports whether a bot failed in the last ten minutes, and did not
+// succeed since: one that is bad and calls often would be every witness.
 func (s *suspects) suspected(key string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, found := s.bots[key]
-	return found && now.Sub(at) <= suspectFor
+	return found && now.Sub(at) <= 10*suspectFor
 }
 
 // succeeded notes that a bot's call was answered.
