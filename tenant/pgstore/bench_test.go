@@ -26,7 +26,7 @@ func BenchmarkStore(b *testing.B) {
 func BenchmarkReceive(b *testing.B) {
 	url := address(b)
 	b.Run("tgfleet-postgres", func(b *testing.B) {
-		hookbench.Receive(b, openInbox(b, url, newSchema(b, url), keys(b), inboxtest.Config{}), false)
+		hookbench.Receive(b, openInbox(b, url, newSchema(b, url), keys(b), inboxtest.Config{}), hookbench.Load{Connections: 200})
 	})
 }
 

@@ -20,7 +20,7 @@ func BenchmarkStore(b *testing.B) {
 // BenchmarkReceive is package webhook's with an inbox on disk.
 func BenchmarkReceive(b *testing.B) {
 	b.Run("tgfleet-sqlite", func(b *testing.B) {
-		hookbench.Receive(b, openInbox(b, filepath.Join(b.TempDir(), "fleet.db"), keys(b), inboxtest.Config{}), false)
+		hookbench.Receive(b, openInbox(b, filepath.Join(b.TempDir(), "fleet.db"), keys(b), inboxtest.Config{}), hookbench.Load{Connections: 200})
 	})
 }
 

@@ -18,12 +18,13 @@ import (
 // 40 connections over loopback, each waiting for its answer, to handlers that do
 // nothing. An iteration is an update that was delivered and handled. On Linux
 // the sender has a processor of its own, so on a machine with two what is
-// measured is what a receiver does with one. The durable inboxes
-// have all processors together with it, since they wait for a disk or a server,
-// in their modules:
+// measured is what a receiver does with one. The durable inboxes, in their
+// modules, have 200 connections, ten for each bot, and all processors together with
+// the sender, since they wait for a disk or a server:
 //
 //	go test ./tenant/webhook ./tenant/sqlitestore ./tenant/pgstore -run '^$' -bench Receive
 func BenchmarkReceive(b *testing.B) {
+	load := hookbench.Load{Connections: 40, Apart: true}
 	b.Run("gotgbot-updater", func(b *testing.B) {
 		var handled sync.WaitGroup
 		d := ext.NewDispatcher(&ext.DispatcherOpts{Logger: slog.New(slog.DiscardHandler)})
@@ -33,7 +34,7 @@ func BenchmarkReceive(b *testing.B) {
 			bot := &gotgbot.Bot{Token: strconv.Itoa(i+1) + ":x"}
 			require.NoError(b, u.AddWebhook(bot, fmt.Sprint("hook", i), &ext.AddWebhookOpts{SecretToken: "0123456789012345678901234567890123456789abc"}))
 		}
-		hookbench.Deliver(b, u.GetHandlerFunc("/"), &handled, true, func(i int) (string, string) {
+		hookbench.Deliver(b, u.GetHandlerFunc("/"), &handled, load, func(i int) (string, string) {
 			return fmt.Sprint("/hook", i), "0123456789012345678901234567890123456789abc"
 		})
 		u.StopAllBots()
@@ -42,7 +43,7 @@ func BenchmarkReceive(b *testing.B) {
 	b.Run("tgfleet", func(b *testing.B) {
 		in, err := inbox.NewMemory(inbox.MemoryConfig{})
 		require.NoError(b, err)
-		hookbench.Receive(b, in, true)
+		hookbench.Receive(b, in, load)
 	})
 }
 

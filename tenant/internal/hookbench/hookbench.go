@@ -25,15 +25,24 @@ import (
 	"github.com/tgfleet/tgfleet/tenant/webhook"
 )
 
-const (
-	// Tenants is how many tenants' bots are sent updates.
-	Tenants     = 20
-	connections = 40
-)
+// Tenants is how many tenants' bots are sent updates.
+const Tenants = 20
+
+// Load is how updates are sent.
+type Load struct {
+	// Connections is how many there are, each of which waits for its answer.
+	// Telegram opens up to 40 for each bot; a durable inbox stores together what
+	// came on several.
+	Connections int
+	// Apart, on Linux, gives the sender a processor of its own and the receiver the
+	// others, as Telegram has its own machines; elsewhere, and where there is only
+	// one, they share.
+	Apart bool
+}
 
 // Receive delivers messages to a receiver with that inbox, and handlers that do
 // nothing. An iteration is an update that was delivered and handled.
-func Receive(b *testing.B, in inbox.Inbox, apart bool) {
+func Receive(b *testing.B, in inbox.Inbox, load Load) {
 	var handled sync.WaitGroup
 	workers, err := inbox.NewWorkers(in, lend{new(tenant.Tenant)}, inbox.HandlerFunc(func(context.Context, *tenant.Tenant, inbox.Update) error {
 		handled.Done()
@@ -45,7 +54,7 @@ func Receive(b *testing.B, in inbox.Inbox, apart bool) {
 	require.NoError(b, err)
 	receiver, err := webhook.NewReceiver(in, keys, webhook.Config{})
 	require.NoError(b, err)
-	Deliver(b, receiver, &handled, apart, func(i int) (string, string) {
+	Deliver(b, receiver, &handled, load, func(i int) (string, string) {
 		id := fmt.Sprint("tenant", i)
 		return "/webhook/" + keys.Path(id), keys.Secret(id)
 	})
@@ -59,19 +68,14 @@ func (l lend) Do(ctx context.Context, id string, f func(context.Context, *tenant
 	return f(ctx, l.tenant)
 }
 
-// Deliver sends b.N updates as Telegram does, from another process, by 40
-// connections over loopback, each waiting for its answer, and waits until all
-// are handled. The server is one of net/http: that of httptest locks all
-// connections for every request.
-//
-// With apart, on Linux, the sender has a processor of its own and the receiver the others,
-// as Telegram has its own machines; elsewhere, and where there is only one, they
-// share. It reports updates/s, and cpu-ns/update, the processor time of the
-// process that receives.
+// Deliver sends b.N updates as Telegram does, from another process over loopback,
+// and waits until all are handled. The server is one of net/http: that of httptest
+// locks all connections for every request. It reports updates/s, and
+// cpu-ns/update, the processor time of the process that receives.
 //
 // The other process is the same program: a package that measures has a test
 // that calls [Deliverer], by the name of [DelivererTest].
-func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, apart bool, target func(tenant int) (path, secret string)) {
+func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, load Load, target func(tenant int) (path, secret string)) {
 	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
@@ -81,7 +85,7 @@ func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, apart bool, 
 	defer serving.Wait()
 	defer server.Close()
 	each := int64(b.N)/Tenants + 1
-	o := order{Address: listener.Addr().String(), N: int64(b.N), First: began.Add(each) - each} // ids of runs over one inbox are not to meet
+	o := order{Address: listener.Addr().String(), Connections: load.Connections, N: int64(b.N), First: began.Add(each) - each} // ids of runs over one inbox are not to meet
 	for i := range Tenants {
 		path, secret := target(i)
 		o.Heads = append(o.Heads, "POST "+path+" HTTP/1.1\r\nHost: hooks.example.com\r\nX-Telegram-Bot-Api-Secret-Token: "+secret+
@@ -99,7 +103,7 @@ func Deliver(b *testing.B, h http.Handler, handled *sync.WaitGroup, apart bool, 
 	out, err := sender.StdoutPipe()
 	require.NoError(b, err)
 	started := false
-	if apart {
+	if load.Apart {
 		started, err = startApart(b, sender)
 	}
 	if !started {
@@ -133,9 +137,10 @@ func hear(b *testing.B, r *bufio.Reader, word string) {
 
 // order is what the other process is to send.
 type order struct {
-	Address  string
-	Heads    []string // of requests, by tenant
-	N, First int64
+	Address     string
+	Connections int
+	Heads       []string // of requests, by tenant
+	N, First    int64
 }
 
 // orderVariable is the environment variable that has it.
@@ -154,7 +159,7 @@ func Deliverer(t *testing.T) {
 	var o order
 	require.NoError(t, json.Unmarshal([]byte(text), &o))
 	bodies := newBodies()
-	conns := make([]net.Conn, connections)
+	conns := make([]net.Conn, o.Connections)
 	for i := range conns {
 		conn, err := net.Dial("tcp", o.Address)
 		require.NoError(t, err)
