@@ -1,7 +1,6 @@
 package pgstore_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -9,27 +8,20 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tgfleet/tgfleet/tenant/inbox"
+	"github.com/tgfleet/tgfleet/tenant/pgstore"
 )
 
 // What every Put and Lease take reads little, however much there is that waits,
 // has expired or will, and however many ids are remembered.
 func TestTheInboxReadsLittleBesideMuch(t *testing.T) {
-	url := address(t)
-	schema := newSchema(t, url)
-	db := open(t, url, schema, keys(t))
-	conn := connect(t, url)
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		_, err := conn.Exec(t.Context(), strings.ReplaceAll(sql, "s.", schema+"."), args...)
-		require.NoError(t, err)
-	}
-	exec(`INSERT INTO s.inbox_updates SELECT 'tenant-' || lpad((n % 2000)::text, 4, '0'), n / 2000 % 5, n, 'message', now(),
+	db, conn, exec := inSchema(t)
+	exec(`INSERT INTO inbox_updates SELECT 'tenant-' || lpad((n % 2000)::text, 4, '0'), n / 2000 % 5, n, 'message', now(),
 		CASE WHEN n % 2 = 0 THEN now() + interval '1 hour' END, 0, '{}' FROM generate_series(1, 40000) AS n`)
-	exec(`INSERT INTO s.inbox_chats (tenant, chat, at) SELECT DISTINCT tenant, chat, 1 FROM s.inbox_updates`)
-	exec(`UPDATE s.inbox_chats SET at = $1 WHERE tenant < 'tenant-1900'`, time.Now().Add(time.Hour).UnixMicro()) // another try
-	exec(`INSERT INTO s.inbox_seen SELECT 'tenant-' || lpad((n % 2000)::text, 4, '0'), n / 2000, extract(epoch FROM now()) / 3600 - n / 2000, '' FROM generate_series(1, 44000) AS n`)
-	exec(`INSERT INTO s.inbox_seen SELECT 'tenant-0001', n, 1, '' FROM generate_series(1, 100) AS n`) // to be forgotten, the last in the table
-	exec("ANALYZE s.inbox_updates; ANALYZE s.inbox_chats; ANALYZE s.inbox_seen")
+	exec(`INSERT INTO inbox_chats (tenant, chat, at) SELECT DISTINCT tenant, chat, 1 FROM inbox_updates`)
+	exec(`UPDATE inbox_chats SET at = $1 WHERE tenant < 'tenant-1900'`, time.Now().Add(time.Hour).UnixMicro()) // another try
+	exec(`INSERT INTO inbox_seen SELECT 'tenant-' || lpad((n % 2000)::text, 4, '0'), n / 2000, extract(epoch FROM now()) / 3600 - n / 2000, '' FROM generate_series(1, 44000) AS n`)
+	exec(`INSERT INTO inbox_seen SELECT 'tenant-0001', n, 1, '' FROM generate_series(1, 100) AS n`) // to be forgotten, the last in the table
+	exec("ANALYZE inbox_updates; ANALYZE inbox_chats; ANALYZE inbox_seen")
 
 	read := pages(t, conn)
 	now, seen, forgetSeen, lease, look, leaseOf := db.InboxStatements()
@@ -39,7 +31,7 @@ func TestTheInboxReadsLittleBesideMuch(t *testing.T) {
 	read("ids of a Put", 50, seen, []string{"tenant-0001", "tenant-0002"}, []int64{1, 2}, day)
 	read("forgotten ids", 400, forgetSeen, day)
 	read("a lease", 3000, lease, "", 32, int64(1000), 16, []string{"tenant-0001"}, []int32{3})
-	exec("UPDATE s.inbox_updates SET expires_at = now() WHERE expires_at IS NOT NULL AND tenant < 'tenant-1900'") // sooner than statistics say
+	exec("UPDATE inbox_updates SET expires_at = now() WHERE expires_at IS NOT NULL AND tenant < 'tenant-1900'") // sooner than statistics say
 	read("a lease beside what has expired", 3000, lease, "", 32, int64(1000), 16, []string{"tenant-0001"}, []int32{3})
 	read("what is due", 50, look, false)
 	read("a lease of a tenant", 100, leaseOf, []string{"tenant-1901"}, []int32{1}, 1, 1, us, int64(1000))
@@ -48,29 +40,21 @@ func TestTheInboxReadsLittleBesideMuch(t *testing.T) {
 // Statistics of an inbox are mostly those of an empty one, and it is when much
 // comes at once that they are wrong.
 func TestTheInboxReadsLittleWhereItWasEmpty(t *testing.T) {
-	url := address(t)
-	schema := newSchema(t, url)
-	db := open(t, url, schema, keys(t))
-	conn := connect(t, url)
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		_, err := conn.Exec(t.Context(), strings.ReplaceAll(sql, "s.", schema+"."), args...)
-		require.NoError(t, err)
-	}
+	db, conn, exec := inSchema(t)
 	fill := func() {
-		exec(`INSERT INTO s.inbox_updates SELECT 'tenant-' || n % 50, n / 50 % 200, n, 'message', now(), NULL, 0, '{}' FROM generate_series(1, 40000) AS n`)
-		exec(`INSERT INTO s.inbox_chats (tenant, chat, id, attempt, at) SELECT tenant, chat, min(id), 1, 1 FROM s.inbox_updates GROUP BY 1, 2`)
+		exec(`INSERT INTO inbox_updates SELECT 'tenant-' || n % 50, n / 50 % 200, n, 'message', now(), NULL, 0, '{}' FROM generate_series(1, 40000) AS n`)
+		exec(`INSERT INTO inbox_chats (tenant, chat, id, attempt, at) SELECT tenant, chat, min(id), 1, 1 FROM inbox_updates GROUP BY 1, 2`)
 	}
-	exec("ALTER TABLE s.inbox_updates SET (autovacuum_enabled = off); ALTER TABLE s.inbox_chats SET (autovacuum_enabled = off)")
+	exec("ALTER TABLE inbox_updates SET (autovacuum_enabled = off); ALTER TABLE inbox_chats SET (autovacuum_enabled = off)")
 	fill()
-	exec("DELETE FROM s.inbox_updates; DELETE FROM s.inbox_chats; ANALYZE s.inbox_updates; ANALYZE s.inbox_chats")
+	exec("DELETE FROM inbox_updates; DELETE FROM inbox_chats; ANALYZE inbox_updates; ANALYZE inbox_chats")
 	fill()
-	exec("UPDATE s.inbox_chats SET token = id, at = $1 WHERE tenant < 'tenant-3'", time.Now().Add(time.Hour).UnixMicro())
+	exec("UPDATE inbox_chats SET token = id, at = $1 WHERE tenant < 'tenant-3'", time.Now().Add(time.Hour).UnixMicro())
 	var tenants, chats []string
 	var ids, tokens, after []int64
 	var back []int32
 	var reasons []string
-	rows, err := conn.Query(t.Context(), "SELECT tenant, chat, id, token FROM "+schema+".inbox_chats WHERE token <> 0 ORDER BY id LIMIT 50")
+	rows, err := conn.Query(t.Context(), "SELECT tenant, chat, id, token FROM inbox_chats WHERE token <> 0 ORDER BY id LIMIT 50")
 	require.NoError(t, err)
 	var l inbox.Lease
 	_, err = pgx.ForEachRow(rows, []any{&l.Tenant, &l.Chat, &l.ID, &l.Token}, func() error {
@@ -92,6 +76,21 @@ func TestTheInboxReadsLittleWhereItWasEmpty(t *testing.T) {
 	read("what is tried again", most, retry, tenants, chats, ids, tokens, after, back)
 	read("what is leased for longer", most, extend, tenants, chats, ids, tokens, int64(1000))
 	read("what is buried", most, bury, tenants, chats, ids, tokens, reasons)
+}
+
+// inSchema returns an open database, a connection to its schema, and what executes
+// statements by it.
+func inSchema(t *testing.T) (*pgstore.DB, *pgx.Conn, func(sql string, args ...any)) {
+	url := address(t)
+	schema := newSchema(t, url)
+	db, conn := open(t, url, schema, keys(t)), connect(t, url)
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql, args...)
+		require.NoError(t, err)
+	}
+	exec("SET search_path = " + schema)
+	return db, conn, exec
 }
 
 // pages returns what wants a statement to read no more than so many pages, and
