@@ -50,8 +50,8 @@ type BreakerConfig struct {
 //     there are. It is a failure of the bot when its call before failed too and
 //     another bot's has succeeded since, or no such number has failed.
 //   - While the platform is held to be down, a bot that has not failed for ten
-//     minutes may ask all the same, one every 5 s. Should it be answered, the
-//     platform is probed at once: the bots that fail may be those that call most,
+//     minutes may ask all the same when its turn comes, one every 5 s. Should it be
+//     answered, the platform is probed at once: the bots that fail may be those that call most,
 //     and would be the ones to probe.
 //   - 404, 409 and 429 say nothing of the bot. A call that its caller gave up, or that
 //     failed in this process, says nothing at all; one that had no answer by the

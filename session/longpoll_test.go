@@ -79,7 +79,7 @@ func TestLongPollsLeaveTheConnectionsToOtherCalls(t *testing.T) {
 // They find no connection when they begin together, as after an outage, and
 // each would make one.
 func TestLongPollsThatBeginTogetherShareConnections(t *testing.T) {
-	const polls = 300
+	const polls = 1000
 	release := make(chan struct{})
 	var arrived, done sync.WaitGroup
 	arrived.Add(polls)

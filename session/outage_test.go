@@ -288,7 +288,7 @@ func TestBadBotsThatBeginDoNotKeepThePlatformClosedForTheOthers(t *testing.T) {
 					}
 				}
 				t.Logf("%d of 120 calls failed", failed)
-				assert.Less(t, failed, 20)
+				assert.Less(t, failed, 5)
 				if bad < 3 { // which may be the platform after all
 					assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
 				}
@@ -312,11 +312,7 @@ func TestCallersThatDoNotWaitLongSeeThatThePlatformHangs(t *testing.T) {
 				p.down.Store(&down)
 				time.Sleep(12 * time.Second)
 				assert.NotEqual(t, breaker.Closed, f.guard.Breakers.Platform().State)
-				length := 10 * time.Minute
-				if session.RaceEnabled {
-					length = 3 * time.Minute
-				}
-				time.Sleep(length)
+				time.Sleep(10 * time.Minute)
 				t.Logf("%d attempts, %d calls refused", p.attempts.Load(), f.refused.Load())
 				assert.Less(t, p.attempts.Load(), f.refused.Load()/20)
 				cancel()

@@ -221,11 +221,7 @@ func (b *lockedBuffer) String() string {
 // A hundred thousand random uses, evictions and replacements leave nothing
 // behind: no lease, no open bot, no connection, no goroutine.
 func TestAHundredThousandCyclesLeaveNothing(t *testing.T) {
-	const tenants, workers = 50, 8
-	cycles := 100_000
-	if raceEnabled {
-		cycles = 20_000
-	}
+	const tenants, workers, cycles = 50, 8, 100_000
 	srv := bottest.New(bottest.Config{Limits: bottest.NoLimits(), KeepCalls: -1, KeepMessages: 10})
 	s, err := session.New(session.Config{Transport: srv.Transport()})
 	require.NoError(t, err)

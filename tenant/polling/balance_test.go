@@ -234,8 +234,11 @@ func TestTenantsThatComeAndGoMoveNoOthers(t *testing.T) {
 			f.join(polling.Config{})
 		}
 		f.pass(3 * time.Minute)
-		moved := f.gaveAway()
+		before, moved := f.gaveAway(), uint64(0)
 		for i := range 100 {
+			if i == 20 { // they have gone and come once
+				moved = f.gaveAway()
+			}
 			id := fmt.Sprint(i % 10)
 			for _, m := range f.live {
 				if i/10%2 == 0 {
@@ -248,7 +251,8 @@ func TestTenantsThatComeAndGoMoveNoOthers(t *testing.T) {
 		}
 		// One that had as much more than its share as may be has too much once when
 		// there are fewer tenants: 71 of 200 are 7 more than a third of 190.
-		assert.LessOrEqual(t, f.gaveAway(), moved+7, "not anew each time that they come and go")
+		assert.LessOrEqual(t, moved, before+7)
+		assert.Equal(t, moved, f.gaveAway(), "and none when they do so again")
 		f.pass(time.Minute)
 		f.even("the end")
 		assert.Zero(t, f.conflicts())
@@ -315,7 +319,13 @@ func TestWhatAProcessDoesNotTakeIsPolledByOthers(t *testing.T) {
 		go beats()
 		name := f.join(polling.Config{})
 		f.pass(3 * time.Minute)
-		assert.GreaterOrEqual(t, f.live[name].Stats().Loops, 49, "one may be on offer")
+		for range 10 { // one may be on offer just now
+			if f.live[name].Stats().Loops == 50 {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, 50, f.live[name].Stats().Loops)
 		f.gap = 0
 		f.pass(6 * time.Minute)
 		assert.Less(t, f.gap, 10*time.Second, "what is offered is polled on soon")
