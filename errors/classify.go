@@ -97,7 +97,10 @@ func has[E error](err error) bool {
 
 func telegramRetryAfter(err error) time.Duration {
 	if t, ok := AsType[*gotgbot.TelegramError](err); ok {
-		return retryAfter(t.ResponseParams)
+		if wait := retryAfter(t.ResponseParams); wait > 0 {
+			return wait
+		}
+		return retryAfterIn(albumReason(t.Description))
 	}
 	return 0
 }

@@ -38,18 +38,23 @@ func (s Scope) String() string {
 	}
 }
 
-// Delivery says how far a call came before it failed, which decides whether
-// it may be sent again.
+// Delivery says whether a call that failed may have been carried out. It
+// decides whether the call may be sent again, and is independent of the error's
+// [Kind]: Telegram can name the reason of a failure and still have done a part
+// of the work.
 type Delivery uint8
 
 const (
-	// DeliveryUnknown: nobody recorded it. Treated like MaybeDelivered.
+	// DeliveryUnknown: nobody recorded it. Treat it like MaybeDelivered.
 	DeliveryUnknown Delivery = iota
-	// NotDelivered: the call was certainly not carried out. It was refused
-	// here, no connection was made, or the server answered that it refused.
+	// NotDelivered: the call was certainly not carried out. This process
+	// refused it, no connection was made, the request's last byte was not
+	// handed to the connection, or Telegram answered that the method failed.
 	NotDelivered
-	// MaybeDelivered: the request was written, at least in part, and no
-	// answer came. The call may have been carried out.
+	// MaybeDelivered: the call may have been carried out. The request was sent
+	// and no answer of the Bot API came, the answer broke off, or it leaves
+	// the outcome open. Once an attempt of a call is MaybeDelivered, the call
+	// stays so.
 	MaybeDelivered
 )
 
@@ -78,7 +83,7 @@ type Error struct {
 	// MigrateTo is the supergroup's chat id where Kind is [Migrated], if
 	// Telegram said it.
 	MigrateTo int64
-	// Delivery says how far the call came.
+	// Delivery says whether the call may have been carried out.
 	Delivery Delivery
 	// Err is the cause, or nil.
 	Err error

@@ -75,8 +75,10 @@ const (
 	// ConnectionFailed says that no connection was made, or that it broke.
 	ConnectionFailed
 	// OutcomeUnknown says that a call which must not be repeated may have
-	// been carried out: the request was written and no answer came. A message
-	// may or may not be in the chat.
+	// been carried out, and that no answer of the Bot API came: a message may
+	// or may not be in the chat. Where Telegram answered, the error keeps the
+	// kind of the answer and only its Delivery is [MaybeDelivered]; ask
+	// [SafeToRepeat] before you repeat a call of any kind.
 	OutcomeUnknown
 	// Unavailable says that Telegram answered with a server error (5xx), or
 	// that a self-hosted server can't sign in to Telegram itself.

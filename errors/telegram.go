@@ -2,6 +2,7 @@ package errors
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,9 @@ func FromTelegram(method string, code int, description string, params *gotgbot.R
 			MigrateToChatId: e.MigrateTo,
 		}
 	}
+	if e.RetryAfter == 0 {
+		e.RetryAfter = retryAfterIn(description)
+	}
 	e.Kind = kindOfAnswer(code, description, e.MigrateTo != 0, e.RetryAfter > 0)
 	return e
 }
@@ -48,23 +52,39 @@ func retryAfter(params *gotgbot.ResponseParameters) time.Duration {
 	return time.Duration(min(params.RetryAfter, int64(maxRetryAfter/time.Second))) * time.Second
 }
 
-// deliveryOf says whether an answer means that the call was refused. A server
-// error can hide a call that was carried out: "sent message was immediately
-// deleted and can't be returned", "Request aborted". A server that shuts down
-// answers "restart" to what it has handed over already too (Client::on_closed),
-// and the proxy before it says 502 when the connection to it breaks off after
-// the request was sent. A 503 is the proxy's alone, before it passes anything
-// on.
+// retryAfterIn reads the wait out of a description, which is where an album's
+// failure has it:
 //
-// What sends several messages may have sent some before one was refused
-// (Client::on_message_send_failed).
-func deliveryOf(method string, code int) Delivery {
-	switch {
-	case code >= 400 && code < 500 && !sendsSeveral(method), code == http.StatusServiceUnavailable:
-		return NotDelivered
-	default:
-		return MaybeDelivered
+//	Bad Request: failed to send message #1 with the error message "Too Many Requests: retry after 8"
+func retryAfterIn(description string) time.Duration {
+	const wait = "too many requests: retry after "
+	rest, found := strings.CutPrefix(plain(description), wait)
+	if !found {
+		return 0
 	}
+	seconds, err := strconv.ParseInt(rest, 10, 64)
+	if err != nil || seconds <= 0 {
+		return 0
+	}
+	return time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second
+}
+
+// deliveryOf reports whether a JSON answer of the Bot API with this error_code
+// means that the call was not carried out.
+//
+// A 4xx of a method with a single effect does. A method that sends several
+// messages may have sent some of them before one was refused
+// (Client::on_message_send_failed).
+//
+// A 5xx does not. It can hide a call that was carried out: "sent message was
+// immediately deleted and can't be returned", "Request aborted". A server that
+// shuts down answers "restart" also to calls that it has handed on
+// (Client::on_closed).
+func deliveryOf(method string, code int) Delivery {
+	if code >= 400 && code < 500 && !sendsSeveral(method) {
+		return NotDelivered
+	}
+	return MaybeDelivered
 }
 
 func sendsSeveral(method string) bool {
@@ -96,7 +116,8 @@ func kindOfAnswer(code int, description string, migrated, waits bool) Kind {
 		return FileTooLarge
 	case code == http.StatusMisdirectedRequest:
 		return InvalidToken // a self-hosted server does not serve this token's id
-	case code == http.StatusTooManyRequests, waits && code >= 400 && code < 500:
+	case code == http.StatusTooManyRequests, waits && code >= 400 && code < 500,
+		code == http.StatusBadRequest && strings.HasPrefix(text, "too many requests"):
 		return RateLimited
 	case code >= 500 && code < 600:
 		return Unavailable

@@ -137,7 +137,11 @@ func TestAnAnswerHasTheKindOfItsCauses(t *testing.T) {
 			assert.Equal(t, row.kind, e.Kind)
 			assert.Equal(t, row.code, e.Code)
 			assert.Equal(t, "sendMessage", e.Op)
-			assert.Zero(t, e.RetryAfter)
+			wait := time.Duration(0)
+			if strings.HasSuffix(row.description, "retry after 5") {
+				wait = 5 * time.Second
+			}
+			assert.Equal(t, wait, e.RetryAfter)
 			assert.Zero(t, e.MigrateTo)
 			assert.Equal(t, errors.ScopeUnknown, e.Scope)
 
@@ -189,7 +193,7 @@ func TestAnAnswerSaysWhetherTheCallWasRefused(t *testing.T) {
 		{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.MaybeDelivered},
 		{500, "", errors.MaybeDelivered},
 		{502, "", errors.MaybeDelivered},
-		{503, "", errors.NotDelivered},
+		{503, "", errors.MaybeDelivered},
 		{504, "", errors.MaybeDelivered},
 		{520, "", errors.MaybeDelivered},
 		{200, "", errors.MaybeDelivered},
@@ -198,6 +202,49 @@ func TestAnAnswerSaysWhetherTheCallWasRefused(t *testing.T) {
 		e := errors.FromTelegram("sendMessage", row.code, row.description, nil)
 		assert.Equal(t, row.want, e.Delivery, "%d %s", row.code, row.description)
 		assert.Equal(t, row.want == errors.NotDelivered, errors.SafeToRepeat(e))
+	}
+}
+
+// An album's failure carries the answer for one of its messages. A part of the
+// album may have been sent, whatever that answer is.
+func TestAnAlbumsAnswerKeepsItsKindAndLeavesDeliveryOpen(t *testing.T) {
+	album := func(text string) string {
+		return "Bad Request: failed to send message #1 with the error message \"" + text + "\""
+	}
+	for name, row := range map[string]struct {
+		code        int
+		description string
+		params      *gotgbot.ResponseParameters
+		kind        errors.Kind
+		retryAfter  time.Duration
+		migrateTo   int64
+	}{
+		"401":             {401, "Unauthorized", nil, errors.Unauthorized, 0, 0},
+		"403":             {403, "Forbidden: bot was blocked by the user", nil, errors.Blocked, 0, 0},
+		"400":             {400, "Bad Request: chat not found", nil, errors.ChatNotFound, 0, 0},
+		"migrated":        {400, "Bad Request: group chat was upgraded to a supergroup chat", &gotgbot.ResponseParameters{MigrateToChatId: -1001}, errors.Migrated, 0, -1001},
+		"429":             {429, "Too Many Requests: retry after 40", &gotgbot.ResponseParameters{RetryAfter: 40}, errors.RateLimited, 40 * time.Second, 0},
+		"429 inside 400":  {400, album("Too Many Requests: retry after 8"), nil, errors.RateLimited, 8 * time.Second, 0},
+		"without seconds": {400, album("Too Many Requests"), nil, errors.RateLimited, 0, 0},
+		"absurd seconds":  {400, album("Too Many Requests: retry after 99999999999"), nil, errors.RateLimited, 365 * 24 * time.Hour, 0},
+		"no seconds":      {400, album("Too Many Requests: retry after later"), nil, errors.RateLimited, 0, 0},
+		"403 inside 400":  {400, album("Forbidden: bot was blocked by the user"), nil, errors.Blocked, 0, 0},
+		"400 inside 400":  {400, album("WEBPAGE_MEDIA_EMPTY"), nil, errors.BadRequest, 0, 0},
+	} {
+		for _, method := range []string{"sendMediaGroup", "copyMessages", "forwardMessages", "SENDMEDIAGROUP"} {
+			t.Run(name+"/"+method, func(t *testing.T) {
+				for _, err := range []error{
+					errors.FromTelegram(method, row.code, row.description, row.params),
+					&gotgbot.TelegramError{Method: method, Code: row.code, Description: row.description, ResponseParams: row.params},
+				} {
+					assert.Equal(t, row.kind, errors.KindOf(err))
+					assert.Equal(t, row.retryAfter, errors.RetryAfter(err))
+					to, _ := errors.MigrateTo(err)
+					assert.Equal(t, row.migrateTo, to)
+					assert.False(t, errors.SafeToRepeat(err))
+				}
+			})
+		}
 	}
 }
 
