@@ -20,6 +20,9 @@ type body struct {
 	// spoiled, that somebody may still be reading it.
 	once           bool
 	taken, spoiled atomic.Bool
+	// doubt says that an attempt of the call may have been carried out, which
+	// stays so whatever a later attempt is told.
+	doubt atomic.Bool
 }
 
 // part is a run of a multipart body: bytes of ours, or a file.
@@ -31,19 +34,27 @@ type part struct {
 
 func (b *body) rewindable() bool { return !b.once && !b.spoiled.Load() }
 
+// namesURL reports whether a text in a JSON body is a URL that a server may
+// fetch. A URL within a longer text is none.
+func (b *body) namesURL() bool {
+	for _, scheme := range [...]string{`"http://`, `"https://`, `"file://`} {
+		if bytes.Contains(b.text, []byte(scheme)) {
+			return true
+		}
+	}
+	return false
+}
+
 // spoil makes a body one that can't be sent again.
 func (b *body) spoil() { b.spoiled.Store(true) }
 
-// open returns a reader of the whole body. A body that can't be rewound opens
-// once.
-func (b *body) open() (io.Reader, error) {
-	if b.parts == nil {
-		return bytes.NewReader(b.text), nil
-	}
+// open returns a reader of the files and of what stands around them. A body
+// that can't be rewound opens once.
+func (b *body) open() (*partReader, error) {
 	if b.spoiled.Load() || b.once && b.taken.Swap(true) {
 		return nil, errors.New("body was sent already and its reader can't be rewound")
 	}
-	return &partReader{parts: b.parts}, nil
+	return &partReader{parts: b.parts, left: b.size}, nil
 }
 
 // partReader reads parts one after the other. A file that can seek is read
@@ -51,7 +62,9 @@ func (b *body) open() (io.Reader, error) {
 // one file may stand in a body twice.
 type partReader struct {
 	parts  []part
-	reader io.Reader // of parts[0], nil before its turn
+	left   int64        // of the announced length; below 0 where none was announced
+	text   bytes.Reader // of parts[0], where that is text
+	reader io.Reader    // of parts[0], nil before its turn
 }
 
 func (r *partReader) Read(p []byte) (int, error) {
@@ -62,9 +75,12 @@ func (r *partReader) Read(p []byte) (int, error) {
 			}
 		}
 		n, err := r.reader.Read(p)
-		if err == io.EOF {
+		if err == io.EOF || r.parts[0].file == nil && r.text.Len() == 0 {
 			r.parts, r.reader = r.parts[1:], nil
 			err = nil
+		}
+		if r.left > 0 {
+			r.left = max(r.left-int64(n), 0)
 		}
 		if n > 0 || err != nil {
 			return n, err
@@ -73,9 +89,15 @@ func (r *partReader) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
+// done reports whether all has been read, or as much as was announced: a file
+// may have grown meanwhile. The last part is always text, the end of the
+// multipart form, so its end is known without another Read.
+func (r *partReader) done() bool { return len(r.parts) == 0 || r.left == 0 }
+
 func (r *partReader) enter(p part) error {
 	if p.file == nil {
-		r.reader = bytes.NewReader(p.text)
+		r.text.Reset(p.text)
+		r.reader = &r.text
 		return nil
 	}
 	if p.seeker != nil {

@@ -16,10 +16,11 @@ func (s *Session) Bot(key string, token Token, user gotgbot.User) *gotgbot.Bot {
 		user.Id = token.ID()
 		user.IsBot = true
 	}
+	masked := token.String()
 	return &gotgbot.Bot{
-		Token:     token.String(),
+		Token:     masked,
 		User:      user,
-		BotClient: Client{session: s, bot: &identity{key: key, token: token}},
+		BotClient: Client{session: s, bot: &identity{key: key, token: token, masked: masked}},
 	}
 }
 

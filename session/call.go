@@ -48,6 +48,9 @@ type Call struct {
 	ticket  uint64        // its place in the limiter's queue, once it had one
 
 	repeatable bool // the caller says so
+	poll       bool // its answer comes late on purpose
+	slow       bool // the server moves a file before it answers
+	ownTimeout bool // the caller has bounded it
 }
 
 // BotID returns the id of the bot that makes the call, which is the public part
@@ -73,7 +76,7 @@ func (c *Call) Next() *Call {
 
 // ask returns a call of the same bot that has no parameters.
 func (c *Call) ask(method string) *Call {
-	return &Call{Key: c.Key, Method: method, Attempt: 1, token: c.token, api: c.api, body: emptyBody, timeout: askTimeout}
+	return &Call{Key: c.Key, Method: method, Attempt: 1, token: c.token, api: c.api, body: emptyBody(), timeout: askTimeout}
 }
 
 // askTimeout bounds a call that is only to find out whether there is an answer.

@@ -28,6 +28,8 @@ var _ gotgbot.BotClient = Client{}
 type identity struct {
 	key   string
 	token Token // zero: each call brings its own
+	// masked is the token's masked form, which the bot passes with each call.
+	masked string
 	// last is the token of the last call, so that it is parsed once.
 	last atomic.Pointer[Token]
 }
@@ -35,8 +37,9 @@ type identity struct {
 // RequestWithContext sends a call of a Bot API method through the chain and
 // returns its result. A nil ctx is context.Background; opts may be nil:
 //
-//   - Timeout bounds each attempt; 0 means the session's default, negative
-//     means no bound but ctx's.
+//   - Timeout bounds each attempt and replaces all of the session's bounds on
+//     it, [Config.FirstByteTimeout] too; 0 means the session's defaults,
+//     negative means no bound but ctx's.
 //   - APIURL sends this call to another server.
 //   - OverrideParams take the place of params of the same name. Unlike
 //     gotgbot's own client this one does not write them into params, which
@@ -98,6 +101,9 @@ func (c Client) call(token, method string, params map[string]any, opts *gotgbot.
 	}
 	call.Chat = ParseChatID(call.Params["chat_id"])
 	call.Upload = call.body.parts != nil
+	call.poll = isLongPoll(method) && longPoll(call.Params["timeout"]) > 0
+	call.slow = call.Upload || c.session.movesFile(call)
+	call.ownTimeout = opts != nil && opts.Timeout != 0
 	call.timeout = c.session.timeoutFor(call, opts)
 	return call, nil
 }
@@ -116,7 +122,7 @@ func safely(params map[string]any, encode func(map[string]any) (*body, error)) (
 // use returns the token that a call is to be sent with. A bot made by
 // [Session.Bot] has a masked one in its Token field and its real one here.
 func (b *identity) use(text string) (Token, error) {
-	if !b.token.IsZero() && (text == b.token.String() || text == b.token.Reveal()) {
+	if !b.token.IsZero() && (text == b.masked || text == b.token.Reveal()) {
 		return b.token, nil
 	}
 	if last := b.last.Load(); last != nil && last.Reveal() == text {
@@ -179,13 +185,26 @@ func (s *Session) timeoutFor(call *Call, opts *gotgbot.RequestOpts) time.Duratio
 		return max(opts.Timeout, 0)
 	}
 	timeout := s.timeout
-	if call.Upload {
+	if call.slow {
 		timeout = s.uploadTimeout
 	}
-	if timeout > 0 && isLongPoll(call.Method) {
+	if timeout > 0 && call.poll {
 		timeout += longPoll(call.Params["timeout"])
 	}
 	return max(timeout, 0)
+}
+
+// movesFile reports whether the server may have to move a file before it
+// answers a call without files of its own: it fetches one by its URL, or a
+// self-hosted server in local mode answers getFile when it has the file.
+func (s *Session) movesFile(call *Call) bool {
+	if strings.EqualFold(call.Method, "getFile") {
+		return call.api.host != cloudHost
+	}
+	if !hasPrefixFold(call.Method, "send") || strings.EqualFold(call.Method, "sendMessage") {
+		return strings.EqualFold(call.Method, "editMessageMedia") && call.body.namesURL()
+	}
+	return call.body.namesURL()
 }
 
 // longPoll reads the parameter timeout of getUpdates, in seconds. Telegram

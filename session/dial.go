@@ -7,8 +7,8 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -18,7 +18,9 @@ import (
 // defaults filled in.
 type transportConfig struct {
 	dialTimeout, tlsTimeout, idleTimeout, dnsTTL, keepAlive time.Duration
+	pingInterval, pingTimeout                               time.Duration
 	maxConns, maxConnsPerHost                               int
+	writeBuffer                                             int // of a connection; 0: net/http's default
 	tls                                                     *tls.Config
 	proxy                                                   func(*http.Request) (*url.URL, error)
 	log                                                     *slog.Logger
@@ -27,9 +29,10 @@ type transportConfig struct {
 
 // forLongPolls returns the same without bounds on connections. A long poll that
 // speaks HTTP/1.1 has a connection for itself, nearly all the time; there is
-// one for each bot, so it is who polls that bounds them.
+// one for each bot, so the poller bounds them.
 func (c transportConfig) forLongPolls() transportConfig {
 	c.maxConns, c.maxConnsPerHost = math.MaxInt32, math.MaxInt32
+	c.writeBuffer = 0 // what a poll sends is short
 	return c
 }
 
@@ -57,7 +60,7 @@ func newTransport(cfg transportConfig) *transport {
 	if cfg.resolver == nil {
 		cfg.resolver = net.DefaultResolver
 	}
-	t.dns = newDNSCache(cfg.dnsTTL, cfg.dialTimeout, closingResolver{cfg.resolver, t.closed}, cfg.log)
+	t.dns = newDNSCache(cfg.dnsTTL, cfg.resolver, cfg.log)
 	if cfg.proxy == nil {
 		cfg.proxy = http.ProxyFromEnvironment
 	}
@@ -71,13 +74,16 @@ func newTransport(cfg transportConfig) *transport {
 		MaxIdleConnsPerHost: cfg.maxConnsPerHost,
 		MaxConnsPerHost:     cfg.maxConnsPerHost,
 		IdleConnTimeout:     cfg.idleTimeout,
+		WriteBufferSize:     cfg.writeBuffer,
 		DisableCompression:  true, // replies are small; Telegram compresses none
+		// A connection that died silently would be used for ever, as net/http
+		// sends no pings of its own (golang/go#36026).
+		HTTP2: &http.HTTP2Config{SendPingTimeout: cfg.pingInterval, PingTimeout: cfg.pingTimeout},
 	}
 	return t
 }
 
-// dial connects to one of a host's addresses, in the resolver's order, each
-// with a fair share of the time that is left.
+// dial connects to one of a host's addresses.
 func (t *transport) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()
@@ -90,44 +96,102 @@ func (t *transport) dial(ctx context.Context, network, address string) (net.Conn
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
 	defer t.conns.dials.Done()
-	conn, err := t.dialAny(ctx, network, host, port)
+	conn, err := t.dialHost(ctx, network, host, port)
 	if err != nil {
 		t.conns.release()
 		return nil, err
 	}
-	return t.conns.add(conn)
+	return t.conns.add(conn, address)
 }
 
-func (t *transport) dialAny(ctx context.Context, network, host, port string) (net.Conn, error) {
-	addrs := []string{host}
-	if net.ParseIP(host) == nil {
-		var err error
-		if addrs, err = t.dns.lookup(ctx, host); err != nil {
-			return nil, err
+// dialHost looks a host up and connects to it. Addresses from the cache get half
+// of the time. When none of them connects, the host may have moved: it is
+// looked up again at once.
+func (t *transport) dialHost(ctx context.Context, network, host, port string) (net.Conn, error) {
+	if net.ParseIP(host) != nil {
+		return t.dialer.DialContext(ctx, network, net.JoinHostPort(host, port))
+	}
+	addrs, known, err := t.dns.lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		conn, failed := t.raceKnown(ctx, network, port, addrs)
+		if failed == nil || ctx.Err() != nil {
+			return conn, failed
+		}
+		if addrs, err = t.dns.refresh(ctx, host); err != nil {
+			return nil, errors.Join(failed, err)
 		}
 	}
+	return t.race(ctx, network, port, addrs)
+}
+
+func (t *transport) raceKnown(ctx context.Context, network, port string, addrs []netip.Addr) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.limit/2)
+	defer cancel()
+	return t.race(ctx, network, port, addrs)
+}
+
+// raceDelay is how long an address has before the next one is tried beside it
+// (RFC 8305, Happy Eyeballs: 250 ms). [net.Dialer] races too, but only over
+// addresses that it has looked up itself.
+const raceDelay = 250 * time.Millisecond
+
+// race connects to the first address that answers. An address that fails makes
+// way for the next one at once.
+func (t *transport) race(ctx context.Context, network, port string, addrs []netip.Addr) (net.Conn, error) {
+	dial := func(ctx context.Context, addr netip.Addr) (net.Conn, error) {
+		return t.dialer.DialContext(ctx, network, net.JoinHostPort(addr.String(), port))
+	}
+	if len(addrs) == 1 {
+		return dial(ctx, addrs[0])
+	}
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan result)
+	running := 0
+	defer func() {
+		cancel()
+		for ; running > 0; running-- { // those that lost
+			if r := <-results; r.conn != nil {
+				_ = r.conn.Close()
+			}
+		}
+	}()
+	next := time.NewTimer(0)
+	defer next.Stop()
 	var failed []error
-	for i, addr := range addrs {
-		share := t.limit
-		if deadline, ok := ctx.Deadline(); ok {
-			share = time.Until(deadline) / time.Duration(len(addrs)-i)
-		}
-		conn, err := t.dialOne(ctx, share, network, net.JoinHostPort(addr, port))
-		if err == nil {
-			return conn, nil
-		}
-		failed = append(failed, err)
-		if ctx.Err() != nil {
-			break
+	for waiting := addrs; len(waiting) > 0 || running > 0; {
+		select {
+		case <-next.C:
+			if len(waiting) == 0 {
+				continue
+			}
+			addr := waiting[0]
+			waiting = waiting[1:]
+			running++
+			go func() {
+				conn, err := dial(ctx, addr)
+				results <- result{conn, err}
+			}()
+			next.Reset(raceDelay)
+		case r := <-results:
+			running--
+			if r.err == nil {
+				return r.conn, nil
+			}
+			failed = append(failed, r.err)
+			if ctx.Err() != nil {
+				return nil, errors.Join(failed...)
+			}
+			next.Reset(0)
 		}
 	}
 	return nil, errors.Join(failed...)
-}
-
-func (t *transport) dialOne(ctx context.Context, limit time.Duration, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	return t.dialer.DialContext(ctx, network, address)
 }
 
 // close closes every connection, idle or not. It is called when no call is
@@ -136,108 +200,4 @@ func (t *transport) close() {
 	t.cancel()
 	t.conns.close()
 	t.http.CloseIdleConnections()
-}
-
-// connTable bounds and remembers the open connections.
-type connTable struct {
-	places chan struct{}
-	dials  sync.WaitGroup // added to under mu while not closed
-
-	mu     sync.Mutex // guards what follows; no connection is closed under it
-	closed bool
-	open   map[*conn]struct{}
-	dialed int
-}
-
-func newConnTable(size int) *connTable {
-	return &connTable{places: make(chan struct{}, size), open: make(map[*conn]struct{})}
-}
-
-// acquire takes a place for a connection, or waits for one. makeRoom is called
-// when there is none: idle connections to one host must not keep out another.
-func (t *connTable) acquire(ctx context.Context, makeRoom func()) error {
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return errClosing
-	}
-	t.dials.Add(1)
-	t.mu.Unlock()
-	if err := t.place(ctx, makeRoom); err != nil {
-		t.dials.Done()
-		return err
-	}
-	return nil
-}
-
-func (t *connTable) place(ctx context.Context, makeRoom func()) error {
-	select {
-	case t.places <- struct{}{}:
-		return nil
-	default:
-	}
-	makeRoom()
-	select {
-	case t.places <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (t *connTable) release() { <-t.places }
-
-// add remembers a connection, which gives its place back when it is closed.
-func (t *connTable) add(c net.Conn) (net.Conn, error) {
-	tracked := &conn{Conn: c, table: t}
-	t.mu.Lock()
-	closed := t.closed
-	if !closed {
-		t.open[tracked] = struct{}{}
-		t.dialed++
-	}
-	t.mu.Unlock()
-	if closed {
-		tracked.Close()
-		return nil, errClosing
-	}
-	return tracked, nil
-}
-
-func (t *connTable) close() {
-	t.mu.Lock()
-	t.closed = true
-	open := make([]*conn, 0, len(t.open))
-	for c := range t.open {
-		open = append(open, c)
-	}
-	t.mu.Unlock()
-	for _, c := range open {
-		c.Close()
-	}
-	t.dials.Wait()
-}
-
-func (t *connTable) count() (open, dialed int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.open), t.dialed
-}
-
-// conn is a connection in the table.
-type conn struct {
-	net.Conn
-	table *connTable
-	once  sync.Once
-}
-
-func (c *conn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() {
-		c.table.mu.Lock()
-		delete(c.table.open, c)
-		c.table.mu.Unlock()
-		c.table.release()
-	})
-	return err
 }

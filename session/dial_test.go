@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/tgfleet/tgfleet/errors"
 )
 
 // fakeDNS answers look-ups from a script.
@@ -26,15 +26,15 @@ type fakeDNS struct {
 	lookups int
 }
 
-func (d *fakeDNS) LookupHost(context.Context, string) ([]string, error) {
+func (d *fakeDNS) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lookups++
-	return d.addrs, d.err
-}
-
-func (d *fakeDNS) LookupAddr(context.Context, string) ([]string, error) {
-	return nil, errors.New("not asked")
+	var addrs []netip.Addr
+	for _, text := range d.addrs {
+		addrs = append(addrs, netip.MustParseAddr(text))
+	}
+	return addrs, d.err
 }
 
 func (d *fakeDNS) set(addrs []string, err error) {
@@ -46,12 +46,12 @@ func (d *fakeDNS) set(addrs []string, err error) {
 func TestAddressesAreKeptForTheirTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dns := &fakeDNS{addrs: []string{"192.0.2.1"}}
-		c := newDNSCache(5*time.Minute, time.Second, dns, slog.New(slog.DiscardHandler))
+		c := newDNSCache(5*time.Minute, dns, slog.New(slog.DiscardHandler))
 		look := func(want string) {
 			t.Helper()
-			addrs, err := c.lookup(context.Background(), "ttl.example")
+			addrs, _, err := c.lookup(context.Background(), "ttl.example")
 			require.NoError(t, err)
-			assert.Equal(t, []string{want}, addrs)
+			assert.Equal(t, []netip.Addr{netip.MustParseAddr(want)}, addrs)
 		}
 		look("192.0.2.1")
 		dns.set([]string{"192.0.2.2"}, nil)
@@ -77,14 +77,14 @@ func TestAddressesAreKeptForTheirTTL(t *testing.T) {
 func TestAFailedLookUpIsForgottenSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dns := &fakeDNS{err: &net.DNSError{Err: "no such host", IsNotFound: true}}
-		c := newDNSCache(5*time.Minute, time.Second, dns, slog.New(slog.DiscardHandler))
-		_, err := c.lookup(context.Background(), "late.example")
+		c := newDNSCache(5*time.Minute, dns, slog.New(slog.DiscardHandler))
+		_, _, err := c.lookup(context.Background(), "late.example")
 		require.Error(t, err)
 		dns.set([]string{"192.0.2.1"}, nil)
-		time.Sleep(dnsRetry)
-		addrs, err := c.lookup(context.Background(), "late.example")
+		addrs, known, err := c.lookup(context.Background(), "late.example")
 		require.NoError(t, err)
-		assert.Equal(t, []string{"192.0.2.1"}, addrs)
+		assert.False(t, known)
+		assert.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, addrs)
 	})
 }
 
@@ -130,6 +130,99 @@ func TestADialTriesEveryAddress(t *testing.T) {
 	assert.Empty(t, tr.conns.places, "a failed dial gives its place back")
 }
 
+// dropping makes connections to some addresses hang, as where SYNs are dropped.
+func dropping(tr *transport, prefix string) {
+	tr.dialer.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+		if strings.HasPrefix(address, prefix) {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+}
+
+func TestAnAddressFamilyThatLeadsNowhereCostsAQuarterOfASecond(t *testing.T) {
+	l := listen(t)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	tr := testTransport(t, transportConfig{dialTimeout: time.Minute, resolver: &fakeDNS{addrs: []string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "127.0.0.1"}}})
+	dropping(tr, "[2001:db8:")
+	for range 3 {
+		c, err := tr.dial(context.Background(), "tcp", net.JoinHostPort("broken6.example", port))
+		require.NoError(t, err)
+		c.Close()
+	}
+}
+
+func TestAddressFamiliesTakeTurns(t *testing.T) {
+	var addrs, want []netip.Addr
+	for _, a := range []string{"2001:db8::1", "2001:db8::2", "::ffff:192.0.2.1", "2001:db8::3", "192.0.2.2"} {
+		addrs = append(addrs, netip.MustParseAddr(a))
+	}
+	for _, a := range []string{"2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"} {
+		want = append(want, netip.MustParseAddr(a))
+	}
+	assert.Equal(t, want, alternate(addrs))
+	assert.Empty(t, alternate(nil))
+}
+
+// A self-hosted server is started anew by Docker or Kubernetes and has another
+// address, long before the old one's time is up.
+func TestAServerThatMovedIsFoundAtOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.3:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for name, hangs := range map[string]bool{"the old address refuses": false, "the old address hangs": true} {
+		t.Run(name, func(t *testing.T) {
+			dns := &fakeDNS{addrs: []string{"127.0.0.2"}}
+			tr := testTransport(t, transportConfig{dialTimeout: time.Second, resolver: dns})
+			if hangs {
+				dropping(tr, "127.0.0.2:")
+			}
+			_, _, err := tr.dns.lookup(context.Background(), "moved.example")
+			require.NoError(t, err)
+			dns.set([]string{"127.0.0.3"}, nil)
+			for range 2 {
+				c, err := tr.dial(context.Background(), "tcp", net.JoinHostPort("moved.example", port))
+				require.NoError(t, err)
+				c.Close()
+			}
+			assert.Equal(t, 2, dns.lookups, "the new address is kept")
+		})
+	}
+}
+
+func TestADialThatLostTheRaceIsClosed(t *testing.T) {
+	l := listen(t)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	accepted := make(chan net.Conn, 10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}
+	}()
+	tr := testTransport(t, transportConfig{resolver: &fakeDNS{addrs: []string{"127.0.0.1", "127.0.0.1", "127.0.0.1"}}})
+	for range 20 {
+		c, err := tr.dial(context.Background(), "tcp", net.JoinHostPort("race.example", port))
+		require.NoError(t, err)
+		c.Close()
+	}
+	open, _ := tr.conns.count()
+	assert.Zero(t, open)
+	l.Close()
+	for c := range accepted {
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+		_, err := c.Read(make([]byte, 1))
+		assert.ErrorIs(t, err, io.EOF, "the client has closed it")
+		c.Close()
+	}
+}
+
 func TestTheBoundOnAllConnections(t *testing.T) {
 	l := listen(t)
 	tr := testTransport(t, transportConfig{maxConns: 2, dialTimeout: 50 * time.Millisecond})
@@ -163,12 +256,11 @@ func TestClosingEndsDialsUnderWay(t *testing.T) {
 // stuckDNS answers when its context ends.
 type stuckDNS struct{ started chan struct{} }
 
-func (d stuckDNS) LookupHost(ctx context.Context, _ string) ([]string, error) {
+func (d stuckDNS) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 	close(d.started)
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
-func (stuckDNS) LookupAddr(context.Context, string) ([]string, error) { return nil, nil }
 
 // Idle connections to one host make room for another.
 func TestIdleConnectionsGiveWay(t *testing.T) {

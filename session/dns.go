@@ -3,85 +3,103 @@ package session
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"net"
+	"net/netip"
 	"time"
 
-	"github.com/rs/dnscache"
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// hostResolver is what names are looked up with.
-type hostResolver = dnscache.DNSResolver
+// hostResolver looks names up. [net.Resolver] is one; it makes one query of
+// look-ups that come together, and none of them is failed by another's context.
+type hostResolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
 
-// dnsCache keeps looked-up addresses for a while. It refreshes them when they
-// are used, not in the background: no goroutine is needed, and an idle session
-// asks nobody anything.
+// dnsCache keeps looked-up addresses for a time. It refreshes them when they
+// are used, not in the background: it needs no goroutine, and an idle session
+// sends no queries.
 type dnsCache struct {
-	resolver dnscache.Resolver
+	resolver hostResolver
 	ttl      time.Duration
 	log      *slog.Logger
-
-	mu     sync.Mutex // guards loaded; nothing is looked up under it
-	loaded map[string]time.Time
+	hosts    *lru.Cache[string, addresses]
 }
 
-// dnsRetry is how long a failed look-up is believed. dnscache keeps failures
-// like addresses, until it is told to refresh.
-const dnsRetry = time.Second
-
-func newDNSCache(ttl, timeout time.Duration, resolver hostResolver, log *slog.Logger) *dnsCache {
-	return &dnsCache{
-		resolver: dnscache.Resolver{Timeout: timeout, Resolver: resolver},
-		ttl:      ttl,
-		log:      log,
-		loaded:   make(map[string]time.Time),
-	}
+// addresses are a host's, in the order in which to try them.
+type addresses struct {
+	list  []netip.Addr
+	until time.Time
 }
 
-func (c *dnsCache) lookup(ctx context.Context, host string) ([]string, error) {
-	if c.stale(host, c.ttl) {
-		// Keeps the old addresses where the look-up fails. What nobody asked
-		// for since the last time is dropped.
-		c.resolver.RefreshWithOptions(dnscache.ResolverRefreshOptions{ClearUnused: true, PersistOnFailure: true})
+const (
+	// maxHosts bounds the hosts that are remembered. A session has one, and
+	// those that calls name in RequestOpts.APIURL.
+	maxHosts = 1000
+	// dnsRetry is how long the old addresses are used again after a look-up
+	// has failed.
+	dnsRetry = time.Second
+)
+
+func newDNSCache(ttl time.Duration, resolver hostResolver, log *slog.Logger) *dnsCache {
+	hosts, _ := lru.New[string, addresses](maxHosts) // fails for sizes below 1 only
+	return &dnsCache{resolver: resolver, ttl: ttl, log: log, hosts: hosts}
+}
+
+// lookup returns a host's addresses. known says that they are from the cache,
+// or that the look-up failed and they are the old ones.
+func (c *dnsCache) lookup(ctx context.Context, host string) (addrs []netip.Addr, known bool, err error) {
+	cached, found := c.hosts.Get(host)
+	if found && time.Now().Before(cached.until) {
+		return cached.list, true, nil
 	}
-	addrs, err := c.resolver.LookupHost(ctx, host)
-	if err != nil && c.stale(host, dnsRetry) {
-		c.resolver.Refresh(false)
-		addrs, err = c.resolver.LookupHost(ctx, host)
+	addrs, err = c.refresh(ctx, host)
+	if err != nil && found && ctx.Err() == nil {
+		c.hosts.Add(host, addresses{cached.list, time.Now().Add(dnsRetry)})
+		return cached.list, true, nil
+	}
+	return addrs, false, err
+}
+
+// refresh looks a host up, whatever the cache holds. A failure leaves the cache
+// as it is.
+func (c *dnsCache) refresh(ctx context.Context, host string) ([]netip.Addr, error) {
+	found, err := c.resolver.LookupNetIP(ctx, "ip", host)
+	if err == nil && len(found) == 0 {
+		err = &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
 	}
 	if err != nil {
-		c.log.WarnContext(ctx, "name look-up failed", slog.String("host", host), slog.String("error", err.Error()))
+		if ctx.Err() == nil {
+			c.log.WarnContext(ctx, "name look-up failed", slog.String("host", host), slog.String("err", err.Error()))
+		}
+		return nil, err
 	}
-	return addrs, err
+	addrs := alternate(found)
+	c.hosts.Add(host, addresses{addrs, time.Now().Add(c.ttl)})
+	return addrs, nil
 }
 
-// stale reports whether a host was looked up before, longer than age ago, and
-// if so takes now as the time of its look-up, so that one caller refreshes.
-func (c *dnsCache) stale(host string, age time.Duration) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	last, known := c.loaded[host]
-	if !known {
-		c.loaded[host] = now
-		return false
+// alternate orders addresses so that the families take turns, beginning with
+// the family of the first (RFC 8305, 4): where one family leads nowhere, the
+// second attempt is of the other.
+func alternate(addrs []netip.Addr) []netip.Addr {
+	var first, second []netip.Addr
+	for _, a := range addrs {
+		a = a.Unmap()
+		if len(first) == 0 || a.Is4() == first[0].Is4() {
+			first = append(first, a)
+		} else {
+			second = append(second, a)
+		}
 	}
-	if now.Sub(last) < age {
-		return false
+	ordered := make([]netip.Addr, 0, len(addrs))
+	for i := range max(len(first), len(second)) {
+		if i < len(first) {
+			ordered = append(ordered, first[i])
+		}
+		if i < len(second) {
+			ordered = append(ordered, second[i])
+		}
 	}
-	c.loaded[host] = now
-	return true
-}
-
-// closingResolver ends look-ups when the transport closes; dnscache's own
-// contexts only have a time-out.
-type closingResolver struct {
-	hostResolver
-	closed context.Context
-}
-
-func (r closingResolver) LookupHost(ctx context.Context, host string) ([]string, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(r.closed, cancel)()
-	return r.hostResolver.LookupHost(ctx, host)
+	return ordered
 }

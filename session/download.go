@@ -28,7 +28,7 @@ func (s *Session) Download(ctx context.Context, bot *gotgbot.Bot, filePath strin
 		return nil, err
 	}
 	// Named after the method whose second half it is, which may be repeated.
-	call := &Call{Key: client.bot.key, Method: "getFile", Attempt: 1, token: token, api: s.api}
+	call := &Call{Key: client.bot.key, Method: "getFile", Attempt: 1, token: token, api: s.api, body: emptyBody()}
 	if !checkFilePath(filePath) {
 		return nil, &errors.Error{Kind: errors.BadRequest, Op: call.Method, Key: call.Key, Err: errors.New("not a relative file path")}
 	}
@@ -101,15 +101,20 @@ func (d *download) open(timeout time.Duration, path string) (err error) {
 	}()
 	d.attempt.cancel = cancel
 	d.attempt.start(timeout)
-	defer d.attempt.stop()
+	defer func() {
+		if err != nil {
+			d.attempt.end()
+		}
+		d.attempt.stop()
+	}()
 	u := d.call.api.file(d.call.token, path)
-	resp, err := d.wire.transport.RoundTrip((&http.Request{
+	resp, err := d.wire.send((&http.Request{
 		Method: http.MethodGet,
 		URL:    u,
 		Host:   u.Host,
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": userAgent},
-	}).WithContext(hiding(ctx, d.call.token)))
+	}).WithContext(ctx), d.call, d.attempt)
 	if err != nil {
 		return d.wire.failed(d.ctx, d.call, d.attempt, err)
 	}
@@ -140,6 +145,7 @@ func (d *download) Read(p []byte) (int, error) {
 // Close ends the download.
 func (d *download) Close() error {
 	err := d.body.Close()
+	d.attempt.end()
 	d.end()
 	return redactError(err, d.call.token)
 }

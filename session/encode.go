@@ -22,8 +22,12 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b 
 
 const maxScratch = 64 << 10
 
-// emptyBody is that of a call without parameters. It is never written to.
-var emptyBody = &body{contentType: jsonType, text: []byte("{}"), size: 2}
+// emptyBody returns that of a call without parameters.
+func emptyBody() *body {
+	return &body{contentType: jsonType, text: noParams, size: int64(len(noParams))}
+}
+
+var noParams = []byte("{}")
 
 // encode makes a call's body of its parameters: JSON when there is no file
 // among them, else multipart.
@@ -113,25 +117,32 @@ func isNil(v any) bool {
 	return r.Kind() == reflect.Pointer && r.IsNil()
 }
 
-// appendString appends s as a JSON string. Most texts need no escape at all;
-// the others are left to encoding/json.
+// appendString appends s as a JSON string.
 func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c == '"' || c == '\\' {
-			return appendEscaped(b, s)
-		}
-	}
 	if !utf8.ValidString(s) {
-		return appendEscaped(b, s)
+		text, _ := json.Marshal(s) // never fails: invalid UTF-8 is replaced
+		return append(b, text...)
 	}
 	b = append(b, '"')
-	b = append(b, s...)
+	start := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		default:
+			b = fmt.Appendf(b, `\u%04x`, c)
+		}
+		start = i + 1
+	}
+	b = append(b, s[start:]...)
 	return append(b, '"')
-}
-
-func appendEscaped(b []byte, s string) []byte {
-	text, _ := json.Marshal(s) // never fails: invalid UTF-8 is replaced
-	return append(b, text...)
 }
 
 // fieldText is the form of a parameter in a multipart body: texts as they are,

@@ -14,6 +14,9 @@ type endpoint struct {
 	test         bool
 }
 
+// cloudHost is the host of Telegram's own server, [gotgbot.DefaultAPIURL].
+const cloudHost = "api.telegram.org"
+
 // parseEndpoint reads an API URL. Its error repeats no part of the text, since
 // people have been seen to paste URLs with tokens in them.
 func parseEndpoint(text string, test bool) (endpoint, error) {
@@ -47,8 +50,8 @@ func (e endpoint) environment() string {
 }
 
 // method is the URL of a method. It holds the token.
-func (e endpoint) method(token Token, method string) *url.URL {
-	return &url.URL{
+func (e endpoint) method(token Token, method string) url.URL {
+	return url.URL{
 		Scheme: e.scheme,
 		Host:   e.host,
 		Path:   e.prefix + "/bot" + token.Reveal() + e.environment() + method,

@@ -2,10 +2,12 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,20 +28,23 @@ func readReply(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, badReply("%d bytes are more than the limit of %d", resp.ContentLength, limit)
 	}
-	var buf bytes.Buffer
-	if n := resp.ContentLength; n > 0 {
-		// Room for the announced length, as far as that can be believed
-		// before anything has come.
-		buf.Grow(int(min(n, 64<<10)) + bytes.MinRead)
+	// Room for the announced length, as far as that can be believed before
+	// anything has come, and for the end to be seen without growing.
+	text := make([]byte, 0, min(max(resp.ContentLength, 0), 64<<10)+bytes.MinRead)
+	for {
+		n, err := resp.Body.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		switch {
+		case int64(len(text)) > limit:
+			return nil, badReply("more than the limit of %d bytes", limit)
+		case err == io.EOF:
+			return text, nil
+		case err != nil:
+			return nil, err
+		case len(text) == cap(text):
+			text = slices.Grow(text, min(len(text), 1<<20)) // at least doubles
+		}
 	}
-	n, err := buf.ReadFrom(io.LimitReader(resp.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case n > limit:
-		return nil, badReply("more than the limit of %d bytes", limit)
-	}
-	return buf.Bytes(), nil
 }
 
 // reply is gotgbot.Response with an Ok that can be missing.
@@ -76,29 +81,30 @@ func parseReply(call *Call, status int, header http.Header, text []byte) (json.R
 	case *r.Ok:
 		return r.Result, nil
 	}
-	code := r.ErrorCode
-	if code == 0 {
-		code = status
+	e := answer(call, cmp.Or(r.ErrorCode, status), r.Description, r.Parameters, header)
+	if r.ErrorCode == 0 {
+		e.Delivery = errors.MaybeDelivered // a Bot API server says the code always
 	}
-	return nil, answer(call, code, r.Description, r.Parameters, header)
+	doubt(call, e)
+	return nil, e
 }
 
-// noReply makes the error of an answer that is no Bot API reply. Where its
-// status says what happened, as it does when a proxy before the server
-// answers, that decides the kind.
+// noReply makes the error of an answer that is none of the Bot API. A proxy
+// gives it, before or after the server had the request, so its status says
+// nothing of delivery. A few statuses say what happened and decide the kind.
 func noReply(call *Call, status int, header http.Header, cause error) error {
-	var e *errors.Error
-	if status >= 400 && status != http.StatusNotFound && status != http.StatusUnauthorized {
+	e := &errors.Error{Kind: errors.BadReply, Op: call.Method, Key: call.Key, Code: status}
+	switch {
+	case status == http.StatusTooManyRequests, status == http.StatusRequestEntityTooLarge:
 		e = answer(call, status, "", nil, header)
-		e.Err = cause
-		return unknownOutcome(call, e)
+		e.Delivery, e.Err = errors.MaybeDelivered, cause
+		doubt(call, e)
+		return e
+	case status >= 500 && status < 600:
+		e = answer(call, status, "", nil, header)
 	}
-	e = &errors.Error{Kind: errors.BadReply, Op: call.Method, Key: call.Key, Code: status, Err: cause}
-	e.Delivery = errors.MaybeDelivered
-	if status >= 300 {
-		e.Delivery = errors.NotDelivered // a redirect, or a proxy that knows no such path
-	}
-	return unknownOutcome(call, e)
+	e.Delivery, e.Err = errors.MaybeDelivered, cause
+	return unanswered(call, e)
 }
 
 // answer makes the error of an answer that says what is wrong.
@@ -108,7 +114,7 @@ func answer(call *Call, code int, description string, params *gotgbot.ResponsePa
 	if e.RetryAfter == 0 && (e.Kind == errors.RateLimited || e.Kind == errors.Unavailable) {
 		e.RetryAfter = retryAfter(header)
 	}
-	return unknownOutcome(call, e)
+	return e
 }
 
 // retryAfter reads the header Retry-After in seconds, the form Telegram sends.

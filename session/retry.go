@@ -50,10 +50,10 @@ type retrier struct {
 // Retry returns the middleware that makes a call again, if that helps and is
 // safe. Place it outermost. The error names every bad field of cfg.
 //
-// What helps: after a 429, as soon as Telegram allows; after a broken
-// connection, a time-out or a server error, some time later. What is safe: a
-// call that certainly was not carried out, and one that is [Call.Repeatable].
-// All others fail with [errors.OutcomeUnknown], unless Ask says yes. Refusals
+// It helps to repeat a call after a 429, as soon as Telegram allows, and some
+// time after a broken connection, a time-out or a server error. It is safe where
+// no attempt of the call may have been carried out, and where the call is
+// [Call.Repeatable]. Ask may allow others. Refusals
 // of this process ([errors.Throttled], [errors.BreakerOpen]) are not repeated,
 // nor are long polls, whose loop is their own retry, and uploads from a reader
 // that can't seek.
@@ -148,12 +148,8 @@ func (r *retrier) decide(ctx context.Context, call *Call, err error) retry.Decis
 			break // it would not be let wait for so long
 		}
 		return retry.Decision{Action: retry.Wait, After: max(e.RetryAfter, time.Second)}
-	case errors.Unavailable, errors.ConnectionFailed, errors.Timeout, errors.BadReply:
-		if ctx.Err() == nil && (e.Delivery == errors.NotDelivered || call.Repeatable()) {
-			return retry.Decision{Action: retry.Retry, After: e.RetryAfter}
-		}
-	case errors.OutcomeUnknown:
-		if ctx.Err() == nil && r.asks(ctx, call, err) {
+	case errors.Unavailable, errors.ConnectionFailed, errors.Timeout, errors.BadReply, errors.OutcomeUnknown:
+		if ctx.Err() == nil && (e.Delivery == errors.NotDelivered || call.Repeatable() || r.asks(ctx, call, err)) {
 			return retry.Decision{Action: retry.Retry, After: e.RetryAfter}
 		}
 	}

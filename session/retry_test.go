@@ -19,8 +19,8 @@ import (
 	"github.com/tgfleet/tgfleet/session/bottest"
 )
 
-// busy is an answer that says that nothing was done.
-var busy = bottest.Respond(http.StatusServiceUnavailable, "text/html", "<html>busy</html>")
+// cutOff breaks the connection before the request is there, so nothing is done.
+var cutOff = bottest.ResetBefore()
 
 // shop is a guarded bot and two users who have started it.
 type shop struct {
@@ -56,7 +56,7 @@ func (x *shop) texts(u *bottest.User) (all []string) {
 
 func TestALaterMessageOfTheChatDoesNotOvertakeOneThatIsRepeated(t *testing.T) {
 	for name, fault := range map[string]bottest.Action{
-		"after a failure": busy,
+		"after a failure": cutOff,
 		"after a 429":     bottest.TooManyRequests(5 * time.Second),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestTheLastErrorIsKeptWhenTheContextEndsDuringTheWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := newShop(t, session.GuardConfig{})
-				defer x.srv.Fail(bottest.Fault{Do: busy})()
+				defer x.srv.Fail(bottest.Fault{Do: cutOff})()
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(500*time.Millisecond, cancel)
 				begin := time.Now()
@@ -141,14 +141,14 @@ func TestTheLastErrorIsKeptWhenTheContextEndsDuringTheWait(t *testing.T) {
 				assert.Equal(t, 500*time.Millisecond, time.Since(begin))
 				assert.Equal(t, errors.Canceled, errors.KindOf(err))
 				assert.ErrorIs(t, err, context.Canceled)
-				assert.ErrorIs(t, err, errors.Unavailable)
+				assert.ErrorIs(t, err, errors.ConnectionFailed)
 				assert.True(t, errors.SafeToRepeat(err), "the attempt that was made was not carried out")
 
 				ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
 				defer cancel()
 				begin = time.Now()
 				_, err = x.bot.GetMeWithContext(ctx, nil)
-				assert.Equal(t, errors.Unavailable, errors.KindOf(err), "the wait would not fit")
+				assert.Equal(t, errors.ConnectionFailed, errors.KindOf(err), "the wait would not fit")
 				assert.Zero(t, time.Since(begin))
 			})
 		})

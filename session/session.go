@@ -35,11 +35,15 @@ type Config struct {
 	// means 30 s, negative none. A long poll's own time-out is added to it.
 	// A call's RequestOpts.Timeout takes its place.
 	Timeout time.Duration
-	// UploadTimeout is Timeout for calls with files. 0 means 5 min.
+	// UploadTimeout is Timeout for calls that move files: uploads, sends that
+	// name a file by its URL, and getFile of a self-hosted server. 0 means
+	// 5 min, negative none.
 	UploadTimeout time.Duration
 	// FirstByteTimeout bounds the wait from the request's last byte to the
-	// reply's first, except for long polls and uploads. 0 means 20 s, negative
-	// none.
+	// reply's first. It does not apply to long polls, to calls that move files
+	// (see UploadTimeout) and to calls with a RequestOpts.Timeout of their own.
+	// When it passes, the idle connections to the same host are closed, since
+	// they may be dead too. 0 means 20 s, negative none.
 	FirstByteTimeout time.Duration
 	// DialTimeout bounds connecting, name look-up included. 0 means 10 s.
 	DialTimeout time.Duration
@@ -48,11 +52,20 @@ type Config struct {
 	// KeepAlive is the time between TCP keep-alive probes. 0 means 30 s,
 	// negative sends none.
 	KeepAlive time.Duration
-	// IdleConnTimeout is how long an unused connection is kept. 0 means 90 s.
+	// IdleConnTimeout is how long an unused connection is kept. 0 means 60 s,
+	// less than the 75 s after which nginx closes one: a call that meets a
+	// closing connection may fail with [errors.OutcomeUnknown].
 	IdleConnTimeout time.Duration
+	// PingInterval is how long an HTTP/2 connection may be silent before it is
+	// pinged. 0 means 5 s, negative sends no pings.
+	PingInterval time.Duration
+	// PingTimeout is how long the answer to a ping may take before the
+	// connection is closed and its calls fail. 0 means 4 s.
+	PingTimeout time.Duration
 	// DNSTTL is how long a looked-up address is used before it is looked up
 	// again, when a connection is made. 0 means 5 min. When a later look-up
-	// fails the old addresses stay in use.
+	// fails the old addresses stay in use; when none of a host's addresses
+	// connects, it is looked up again at once.
 	DNSTTL time.Duration
 
 	// MaxConns bounds all connections but those of long polls, which are calls
@@ -77,6 +90,16 @@ type Config struct {
 	// that is configured above for connections: for tests, above all
 	// bottest's. It sees the token in URLs. The session does not close it.
 	Transport http.RoundTripper
+	// WrapTransport wraps the session's transport, such as with a tracer:
+	//
+	//	WrapTransport: func(next http.RoundTripper) http.RoundTripper { return otelhttp.NewTransport(next) }
+	//
+	// It is called once, by [New]. Bounds, cached addresses and the connections
+	// of long polls stay as they are. Requests have the token masked in their
+	// URL, as "/bot123456:***/getMe", and next puts it back, so a wrapper sees
+	// none. A wrapper must pass on the request's context and host, and must not
+	// send a request twice. Nil wraps nothing.
+	WrapTransport func(next http.RoundTripper) http.RoundTripper
 
 	// Middleware is the chain that every call passes, outermost first.
 	Middleware []Middleware
@@ -168,19 +191,23 @@ func New(cfg Config) (*Session, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.wire = &wire{
-		transport: cfg.Transport,
+		calls:     cfg.Transport,
 		polls:     cfg.Transport,
+		own:       cfg.Transport == nil && cfg.WrapTransport == nil,
 		firstByte: unbounded(cfg.FirstByteTimeout, 20*time.Second),
 		maxReply:  cfg.MaxReplyBytes,
 	}
 	own := transportConfig{
 		dialTimeout:     duration("DialTimeout", cfg.DialTimeout, 10*time.Second),
 		tlsTimeout:      duration("TLSHandshakeTimeout", cfg.TLSHandshakeTimeout, 10*time.Second),
-		idleTimeout:     duration("IdleConnTimeout", cfg.IdleConnTimeout, 90*time.Second),
+		idleTimeout:     duration("IdleConnTimeout", cfg.IdleConnTimeout, 60*time.Second),
+		pingInterval:    unbounded(cfg.PingInterval, 5*time.Second),
+		pingTimeout:     duration("PingTimeout", cfg.PingTimeout, 4*time.Second),
 		dnsTTL:          duration("DNSTTL", cfg.DNSTTL, 5*time.Minute),
 		maxConns:        count("MaxConns", cfg.MaxConns, 100),
 		maxConnsPerHost: count("MaxConnsPerHost", cfg.MaxConnsPerHost, 30),
 		keepAlive:       cfg.KeepAlive,
+		writeBuffer:     16 << 10, // a long text and its headers, in one write
 		tls:             cfg.TLS,
 		proxy:           cfg.Proxy,
 		log:             s.log,
@@ -192,7 +219,12 @@ func New(cfg Config) (*Session, error) {
 		calls, polls := newTransport(own), newTransport(own.forLongPolls())
 		polls.dns = calls.dns
 		s.own = []*transport{calls, polls}
-		s.wire.transport, s.wire.polls = calls.http, gate{polls.http, make(chan struct{}, pollsDialing)}
+		s.wire.calls, s.wire.polls = calls.http, gate{polls.http, make(chan struct{}, pollsDialing)}
+	}
+	if cfg.WrapTransport != nil {
+		if s.wire.wrapped = cfg.WrapTransport(unmasker{s.wire}); s.wire.wrapped == nil {
+			return nil, &errors.Error{Kind: errors.Internal, Op: "configure session", Err: errors.New("WrapTransport returned nil")}
+		}
 	}
 	s.chain = Chain(s.wire, cfg.Middleware...)
 	return s, nil

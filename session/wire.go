@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -19,103 +16,143 @@ import (
 // It uses the RoundTripper itself and no http.Client: a client follows
 // redirects, taking the token along, and puts the URL into its errors.
 type wire struct {
-	transport http.RoundTripper
-	polls     http.RoundTripper // for long polls, which would keep others from it
-	firstByte time.Duration     // bound on the wait for an answer; 0 is none
+	calls http.RoundTripper
+	polls http.RoundTripper // for long polls, which would keep others from it
+	// wrapped takes the place of both where Config.WrapTransport is set. Its
+	// requests have a masked token; see [unmasker].
+	wrapped   http.RoundTripper
+	own       bool          // calls is the session's own and nothing wraps it
+	firstByte time.Duration // bound on the wait for an answer; 0 is none
 	maxReply  int64
 }
 
-// Causes of an attempt's end, told apart from the caller's own.
-var (
-	errAttemptTimeout   = fmt.Errorf("no whole answer in time: %w", context.DeadlineExceeded)
-	errFirstByteTimeout = fmt.Errorf("no answer begun in time: %w", context.DeadlineExceeded)
-)
+// maxStale bounds how many kept connections one attempt finds closed.
+const maxStale = 5
 
-func (w *wire) Invoke(ctx context.Context, call *Call) (result json.RawMessage, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, w.failed(ctx, call, nil, err)
-	}
-	reader, err := call.body.open()
-	if err != nil {
-		return nil, &errors.Error{
-			Kind: errors.Internal, Op: call.Method, Key: call.Key, Delivery: errors.MaybeDelivered, Err: err,
+func (w *wire) Invoke(ctx context.Context, call *Call) (json.RawMessage, error) {
+	for stale := 0; ; stale++ {
+		result, again, err := w.try(ctx, call)
+		if again && stale < maxStale && ctx.Err() == nil && call.Rewindable() {
+			continue
 		}
+		return result, err
 	}
-	a := &attempt{reader: reader, current: reader, firstByte: w.firstByteFor(call)}
+}
+
+// try sends a call once. again says that a kept connection turned out to be
+// closed before it took anything, so that the call can go out at once over
+// another one.
+func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, again bool, err error) {
+	a := &attempt{firstByte: w.firstByteFor(call), size: call.body.size, direct: w.own && !call.Upload}
+	if err := ctx.Err(); err != nil {
+		return nil, false, w.failed(ctx, call, a, err)
+	}
 	if call.Upload {
-		a.reading = make(chan struct{}, 1)
+		reader, err := call.body.open()
+		if err != nil {
+			return nil, false, &errors.Error{
+				Kind: errors.Internal, Op: call.Method, Key: call.Key, Delivery: errors.MaybeDelivered, Err: err,
+			}
+		}
+		a.files = newFileBody(reader)
 		defer func() {
-			if !a.letGo(call.Rewindable()) {
+			if !a.files.letGo(call.Rewindable()) {
 				call.body.spoil()
 			}
 		}()
+	} else {
+		a.text.Reset(call.body.text)
 	}
 	actx, cancel := context.WithCancelCause(ctx)
 	a.cancel = cancel
 	defer cancel(nil)
 	a.start(call.timeout)
-	defer a.stop()
-
+	defer a.end()
 	defer func() {
 		if p := recover(); p != nil {
 			err = w.panicked(call, a, p)
 		}
 	}()
-	transport := w.transport
-	if isLongPoll(call.Method) && longPoll(call.Params["timeout"]) > 0 {
-		transport = w.polls
-	}
-	resp, err := transport.RoundTrip(w.request(actx, call, a))
-	if err == nil && resp == nil {
-		err = errors.New("RoundTripper returned neither response nor error")
-	}
+	resp, err := w.send(w.request(actx, call, a), call, a)
 	if err != nil {
-		return nil, w.failed(ctx, call, a, err)
+		return nil, a.staleConn(err), w.failed(ctx, call, a, err)
 	}
-	a.answered()
 	defer resp.Body.Close()
 	text, err := readReply(resp, w.maxReply)
 	if err != nil {
-		return nil, w.failed(ctx, call, a, err)
+		return nil, false, w.failed(ctx, call, a, err)
 	}
-	return parseReply(call, resp.StatusCode, resp.Header, text)
+	result, err = parseReply(call, resp.StatusCode, resp.Header, text)
+	return result, false, err
 }
 
+// send hands a request to the transport.
+func (w *wire) send(r *http.Request, call *Call, a *attempt) (*http.Response, error) {
+	var resp *http.Response
+	var err error
+	switch {
+	case w.wrapped != nil:
+		resp, err = w.wrapped.RoundTrip(mask(r, call, a))
+	default:
+		resp, err = w.transportFor(call).RoundTrip(r.WithContext(a.watch(hiding(r.Context(), call.token))))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resp == nil {
+		return nil, errors.New("RoundTripper returned neither response nor error")
+	}
+	a.head()
+	return resp, nil
+}
+
+// transportFor returns the transport of a call.
+func (w *wire) transportFor(call *Call) http.RoundTripper {
+	if call.poll {
+		return w.polls
+	}
+	return w.calls
+}
+
+// request makes a call's request. It has no GetBody: net/http repeats a request
+// that has one, and its HTTP/2 does so without bound after a stream error that
+// says nothing of the call (golang/go#42777). A request whose body was begun is
+// thus repeated by nobody below the wire.
 func (w *wire) request(ctx context.Context, call *Call, a *attempt) *http.Request {
-	u := call.api.method(call.token, call.Method)
-	req := (&http.Request{
-		Method:     http.MethodPost,
-		URL:        u,
-		Host:       u.Host,
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Header: http.Header{
-			"Content-Type": {call.body.contentType},
-			"User-Agent":   userAgent,
-		},
-		Body:          a,
+	a.url = call.api.method(call.token, call.Method)
+	return (&http.Request{
+		Method:        http.MethodPost,
+		URL:           &a.url,
+		Host:          a.url.Host,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        w.header(call),
+		Body:          a.body(),
 		ContentLength: call.body.size,
-	}).WithContext(hiding(ctx, call.token))
-	if call.body.rewindable() {
-		// For what net/http itself repeats: a kept connection that the server
-		// closed before anything was written, a refused HTTP/2 stream.
-		req.GetBody = func() (io.ReadCloser, error) {
-			reader, err := call.body.open()
-			a.replace(reader)
-			return &rewound{attempt: a, reader: reader}, err
-		}
-	}
-	return req
+	}).WithContext(ctx)
 }
 
-var userAgent = []string{"tgfleet (+https://github.com/tgfleet/tgfleet)"}
+// header returns a request's header. The session's own transport reads it only,
+// so all calls without files share one; others may not keep to that.
+func (w *wire) header(call *Call) http.Header {
+	if w.own && call.body.contentType == jsonType {
+		return jsonHeader
+	}
+	return http.Header{"Content-Type": {call.body.contentType}, "User-Agent": userAgent}
+}
+
+var (
+	userAgent  = []string{"tgfleet (+https://github.com/tgfleet/tgfleet)"}
+	jsonHeader = http.Header{"Content-Type": {jsonType}, "User-Agent": userAgent}
+)
 
 // firstByteFor returns the bound on the wait for an answer. A long poll has no
-// answer for as long as it was asked to wait, and an upload none before the
-// server has passed it on; their time-outs bound them.
+// answer for as long as it was asked to wait, and a slow call none before the
+// server has moved the file; their time-outs bound them, as a time-out of the
+// call's own does.
 func (w *wire) firstByteFor(call *Call) time.Duration {
-	if call.Upload || isLongPoll(call.Method) {
+	if call.slow || call.ownTimeout || call.poll {
 		return 0
 	}
 	return w.firstByte
@@ -123,7 +160,7 @@ func (w *wire) firstByteFor(call *Call) time.Duration {
 
 // failed makes the error of an attempt that has no reply.
 func (w *wire) failed(ctx context.Context, call *Call, a *attempt, cause error) error {
-	e := &errors.Error{Op: call.Method, Key: call.Key, Delivery: a.delivery()}
+	e := &errors.Error{Op: call.Method, Key: call.Key, Delivery: a.delivery(cause)}
 	switch {
 	case a.sourceError() != nil:
 		// The reader of an upload failed; Telegram is not to blame.
@@ -144,7 +181,7 @@ func (w *wire) failed(ctx context.Context, call *Call, a *attempt, cause error) 
 		}
 	}
 	e.Err = redactError(cause, call.token)
-	return unknownOutcome(call, e)
+	return unanswered(call, e)
 }
 
 // kindOfEnd returns the kind of what ended a context.
@@ -158,230 +195,34 @@ func kindOfEnd(ctx context.Context) errors.Kind {
 	return errors.Canceled
 }
 
-// unknownOutcome turns the error of a call that may have been carried out, and
-// must not be twice, into one that says so. A caller who gave up knows that
-// it did not wait for the outcome.
-func unknownOutcome(call *Call, e *errors.Error) *errors.Error {
-	if e.Delivery == errors.NotDelivered || e.Kind == errors.Canceled || call.Repeatable() {
-		return e
+// unanswered finishes the error of an attempt that the Bot API did not answer.
+// For a call that may have been carried out, and must not be twice, the outcome
+// is what matters. A caller who gave up knows that it did not wait for it.
+func unanswered(call *Call, e *errors.Error) *errors.Error {
+	doubt(call, e)
+	if e.Delivery != errors.NotDelivered && e.Kind != errors.Canceled && !call.Repeatable() {
+		e.Kind = errors.OutcomeUnknown
 	}
-	e.Kind = errors.OutcomeUnknown
 	return e
 }
 
+// doubt keeps a call maybe delivered once an attempt of it was: a later answer
+// may be the echo of the first.
+func doubt(call *Call, e *errors.Error) {
+	switch {
+	case e.Delivery == errors.MaybeDelivered:
+		call.body.doubt.Store(true)
+	case call.body.doubt.Load():
+		e.Delivery = errors.MaybeDelivered
+	}
+}
+
 func (w *wire) panicked(call *Call, a *attempt, p any) error {
-	return unknownOutcome(call, &errors.Error{
+	return unanswered(call, &errors.Error{
 		Kind:     errors.Internal,
 		Op:       call.Method,
 		Key:      call.Key,
-		Delivery: a.delivery(),
+		Delivery: a.delivery(nil),
 		Err:      errors.New(call.token.Redact(fmt.Sprintf("panic in RoundTripper: %v", p))),
 	})
 }
-
-// attempt is one sending of a call. It is the request's body, since what was
-// read of that is what tells whether the call can have arrived: a server
-// carries out no request whose last byte was never sent.
-type attempt struct {
-	reader    io.Reader
-	firstByte time.Duration
-	cancel    context.CancelCauseFunc
-
-	sent  atomic.Bool           // the whole body was read
-	cause atomic.Pointer[error] // why the timer ended the attempt
-	fail  atomic.Pointer[error] // what the body's own reader failed with
-
-	// reading is a lock that is held while a byte of an upload is read, and
-	// guards current: the reader that may still be read. A transport may go on
-	// reading after RoundTrip has returned, and the next attempt reads the same
-	// files. It is nil for what is no upload.
-	reading chan struct{}
-	current io.Reader
-
-	mu       sync.Mutex // guards the timer; nothing is called under it
-	timer    *time.Timer
-	deadline time.Time // zero: none
-	replied  bool
-	reason   error // why the timer would fire
-}
-
-// start begins to bound the attempt's time; 0 is no bound.
-func (a *attempt) start(timeout time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if timeout > 0 {
-		a.deadline = time.Now().Add(timeout)
-		a.set(timeout, errAttemptTimeout)
-	}
-}
-
-// set arms the timer. The lock is held.
-func (a *attempt) set(d time.Duration, reason error) {
-	a.reason = reason
-	if a.timer == nil {
-		a.timer = time.AfterFunc(d, a.expire)
-		return
-	}
-	a.timer.Reset(d)
-}
-
-func (a *attempt) expire() {
-	a.mu.Lock()
-	reason := a.reason
-	a.mu.Unlock()
-	if reason == nil {
-		return // disarmed while the timer fired
-	}
-	a.cause.Store(&reason)
-	a.cancel(reason)
-}
-
-// written is called when the last byte of the body was taken: from now on the
-// wait for an answer is bounded too, if that ends sooner.
-func (a *attempt) written() {
-	a.sent.Store(true)
-	if a.firstByte <= 0 {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.replied || (!a.deadline.IsZero() && time.Until(a.deadline) <= a.firstByte) {
-		return
-	}
-	a.set(a.firstByte, errFirstByteTimeout)
-}
-
-// answered is called when the head of the answer is here.
-func (a *attempt) answered() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.replied = true
-	if a.firstByte <= 0 {
-		return // never armed for it
-	}
-	if a.deadline.IsZero() {
-		a.reason = nil
-		return
-	}
-	a.set(time.Until(a.deadline), errAttemptTimeout)
-}
-
-func (a *attempt) stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.replied = true
-	a.reason = nil
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-}
-
-func (a *attempt) delivery() errors.Delivery {
-	if a == nil || !a.sent.Load() {
-		return errors.NotDelivered
-	}
-	return errors.MaybeDelivered
-}
-
-func (a *attempt) fired() error {
-	if a == nil {
-		return nil
-	}
-	return deref(a.cause.Load())
-}
-
-func (a *attempt) sourceError() error {
-	if a == nil {
-		return nil
-	}
-	return deref(a.fail.Load())
-}
-
-func deref(err *error) error {
-	if err == nil {
-		return nil
-	}
-	return *err
-}
-
-// Read reads the request's body for the transport.
-func (a *attempt) Read(p []byte) (int, error) { return a.read(a.reader, p) }
-
-// Close does nothing: the files of an upload are the caller's to close.
-func (a *attempt) Close() error { return nil }
-
-func (a *attempt) read(r io.Reader, p []byte) (n int, err error) {
-	// The transport reads on a goroutine of its own, where a panic of the
-	// caller's reader would end the process.
-	defer func() {
-		if v := recover(); v != nil {
-			n, err = 0, errors.New("panic in the reader of an upload")
-			a.fail.Store(&err)
-		}
-	}()
-	if a.reading != nil {
-		a.reading <- struct{}{}
-		defer func() { <-a.reading }()
-		if r != a.current {
-			return 0, errLetGo
-		}
-	}
-	n, err = r.Read(p)
-	switch {
-	case err == io.EOF:
-		a.written()
-	case err != nil:
-		failure := err
-		a.fail.Store(&failure)
-	}
-	return n, err
-}
-
-// errLetGo is what a transport gets that reads on when nobody waits any more.
-var errLetGo = errors.New("the attempt is over")
-
-// replace makes another reader the one that is read.
-func (a *attempt) replace(reader io.Reader) {
-	if a.reading == nil {
-		return
-	}
-	a.reading <- struct{}{}
-	a.current = reader
-	<-a.reading
-}
-
-// letGoTime bounds the wait for a read of a file that is under way.
-const letGoTime = 5 * time.Second
-
-// letGo ends the reading of the caller's files, and reports whether it did.
-// With wait it gives a read that is under way some time to end, as a file's
-// soon does; a reader that can't seek may be stuck, and is not used again
-// anyway.
-func (a *attempt) letGo(wait bool) bool {
-	select {
-	case a.reading <- struct{}{}:
-	default:
-		if !wait {
-			return true
-		}
-		timer := time.NewTimer(letGoTime)
-		defer timer.Stop()
-		select {
-		case a.reading <- struct{}{}:
-		case <-timer.C:
-			return false
-		}
-	}
-	a.current = nil
-	<-a.reading
-	return true
-}
-
-// rewound is the body of a request that net/http repeats.
-type rewound struct {
-	attempt *attempt
-	reader  io.Reader
-}
-
-func (r *rewound) Read(p []byte) (int, error) { return r.attempt.read(r.reader, p) }
-func (r *rewound) Close() error               { return nil }

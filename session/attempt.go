@@ -1,0 +1,312 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
+)
+
+// attempt is one sending of a call, and the facts that decide whether the call
+// may have been carried out: a server carries out no request whose last byte was
+// not handed to the connection.
+//
+// The attempt is the request's body where the transport is not the session's
+// own, and for uploads. A body in memory goes to the session's own transport as
+// it is, because net/http then writes it together with the request's headers;
+// what its connection took tells the same.
+//
+// The transport may read the body, and call the trace, on goroutines of its own
+// and after RoundTrip has returned.
+type attempt struct {
+	text   bytes.Reader // the body of a call without files
+	files  *fileBody    // the body of an upload, else nil
+	size   int64        // of the body; below 0 where it is not announced
+	direct bool         // the transport reads text itself
+	url    url.URL
+	trace  httptrace.ClientTrace
+
+	firstByte time.Duration
+	cancel    context.CancelCauseFunc
+
+	sent     atomic.Bool              // the body's last byte was handed out
+	answered atomic.Bool              // a byte of an answer has come
+	cause    atomic.Pointer[error]    // why the timer ended the attempt
+	link     atomic.Pointer[usedConn] // the connection it went over, where that is known
+
+	mu       sync.Mutex // guards the rest; nothing is called under it
+	timer    *time.Timer
+	deadline time.Time // zero: none
+	over     bool      // neither bound may be armed any more
+	reason   error     // why the timer would fire
+}
+
+// Causes of an attempt's end, told apart from the caller's own.
+var (
+	errAttemptTimeout   = fmt.Errorf("no complete answer in time: %w", context.DeadlineExceeded)
+	errFirstByteTimeout = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+)
+
+// usedConn is a connection of this session and what it had written before the
+// attempt.
+type usedConn struct {
+	*conn
+	reused bool
+	mark   int64
+}
+
+// watch returns a context whose trace tells the attempt of its connection and
+// of its answer's first byte.
+func (a *attempt) watch(ctx context.Context) context.Context {
+	a.trace.GotConn = a.gotConn
+	a.trace.GotFirstResponseByte = a.gotAnswer
+	return httptrace.WithClientTrace(ctx, &a.trace)
+}
+
+func (a *attempt) gotAnswer() { a.answered.Store(true) }
+
+func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+	if a.direct {
+		a.lastByte() // nobody tells when it is read
+	}
+	c := connOf(info)
+	if c == nil {
+		return
+	}
+	c.used.Store(true)
+	c.calls.Add(1)
+	if former := a.link.Swap(&usedConn{conn: c, reused: info.Reused, mark: c.written.Load()}); former != nil {
+		former.calls.Add(-1) // net/http took another connection before it wrote anything
+	}
+}
+
+// connOf returns the session's connection under another, or nil. A proxy that
+// speaks TLS has TLS within TLS.
+func connOf(info httptrace.GotConnInfo) *conn {
+	secure, isTLS := info.Conn.(*tls.Conn)
+	for under := info.Conn; ; {
+		switch c := under.(type) {
+		case *conn:
+			if isTLS && !info.Reused {
+				c.secured(secure.ConnectionState().NegotiatedProtocol)
+			}
+			return c
+		case *tls.Conn:
+			under = c.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// delivery reports whether the call may have been carried out, after RoundTrip
+// or the answer's body ended with err.
+func (a *attempt) delivery(err error) errors.Delivery {
+	switch {
+	case a.answered.Load():
+		return errors.MaybeDelivered
+	case !a.sent.Load(), a.notWritten(err), refusedStream(err), excludedByGoAway(err):
+		return errors.NotDelivered
+	}
+	return errors.MaybeDelivered
+}
+
+// notWritten reports whether the request's last byte certainly stayed here,
+// although net/http has read the whole body into its own buffer: the connection
+// took less than the body, or failed to take a part of the request.
+func (a *attempt) notWritten(err error) bool {
+	link := a.link.Load()
+	if link != nil {
+		if link.manyCalls() {
+			return false
+		}
+		if took := link.written.Load() - link.mark; took == 0 || took < a.size {
+			return true
+		}
+	}
+	// Where the length is announced nothing comes behind the last byte.
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "write" && a.size >= 0
+}
+
+// staleConn reports whether the same request can go out at once over another
+// connection: a kept connection was closed before it took the request, which is
+// nobody's failure.
+func (a *attempt) staleConn(err error) bool {
+	link := a.link.Load()
+	return link != nil && link.reused && !a.answered.Load() && (a.notWritten(err) || excludedByGoAway(err))
+}
+
+// The texts of net/http's HTTP/2 for a stream that the server has certainly not
+// processed (RFC 9113, 6.8 and 8.7). They come as plain text, because our
+// requests can't be repeated by net/http itself; see [wire.request].
+const (
+	cannotRetry = "http2: Transport: cannot retry err ["
+	goAway      = cannotRetry + "http2: Transport received Server's graceful shutdown GOAWAY]"
+	goAwayFirst = "http2: Transport received GOAWAY from server ErrCode:"
+	streamError = cannotRetry + "stream error: stream ID "
+	refused     = "; REFUSED_STREAM; received from peer]"
+)
+
+func refusedStream(err error) bool {
+	return saysHTTP2(err, func(text string) bool {
+		rest, ok := strings.CutPrefix(text, streamError)
+		return ok && strings.HasPrefix(strings.TrimLeft(rest, "0123456789"), refused)
+	})
+}
+
+func excludedByGoAway(err error) bool {
+	return saysHTTP2(err, func(text string) bool {
+		return strings.HasPrefix(text, goAway) || strings.HasPrefix(text, goAwayFirst)
+	})
+}
+
+// saysHTTP2 asks about the text of err and of what a wrapped transport put it
+// into. The texts begin with words of net/http, so no text of a server matches.
+func saysHTTP2(err error, says func(string) bool) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if says(err.Error()) {
+			return true
+		}
+	}
+	return false
+}
+
+// start bounds the attempt's time; 0 is no bound.
+func (a *attempt) start(timeout time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if timeout > 0 {
+		a.deadline = time.Now().Add(timeout)
+		a.arm(timeout, errAttemptTimeout)
+	}
+}
+
+// arm sets the timer. The lock is held.
+func (a *attempt) arm(d time.Duration, reason error) {
+	a.reason = reason
+	if a.timer == nil {
+		a.timer = time.AfterFunc(d, a.expire)
+		return
+	}
+	a.timer.Reset(d)
+}
+
+func (a *attempt) expire() {
+	a.mu.Lock()
+	reason := a.reason
+	a.mu.Unlock()
+	if reason == nil {
+		return // disarmed while the timer fired
+	}
+	a.cause.Store(&reason)
+	a.cancel(reason)
+}
+
+// lastByte is called before the body's last byte is handed out. From then on
+// the call may be carried out, and the wait for an answer is bounded too, if
+// that bound is the nearer one.
+func (a *attempt) lastByte() {
+	if a.sent.Swap(true) || a.firstByte <= 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over || (!a.deadline.IsZero() && time.Until(a.deadline) <= a.firstByte) {
+		return
+	}
+	a.arm(a.firstByte, errFirstByteTimeout)
+}
+
+// head is called when the head of the answer is here.
+func (a *attempt) head() {
+	a.answered.Store(true)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	if a.firstByte <= 0 {
+		return // never armed for it
+	}
+	if a.deadline.IsZero() {
+		a.reason = nil
+		return
+	}
+	a.arm(time.Until(a.deadline), errAttemptTimeout)
+}
+
+// stop disarms the timer.
+func (a *attempt) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	a.reason = nil
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}
+
+// end stops the attempt and gives its connection back. Where no answer came in
+// time the connection may be dead, and so may be those that were kept beside
+// it: none of them is used again.
+func (a *attempt) end() {
+	a.stop()
+	link := a.link.Swap(nil)
+	if link == nil {
+		return
+	}
+	link.calls.Add(-1)
+	if a.fired() != nil && !a.answered.Load() {
+		link.table.closeIdle(link.address)
+	}
+}
+
+// fired returns why the timer ended the attempt, or nil.
+func (a *attempt) fired() error {
+	if cause := a.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
+}
+
+// sourceError returns the error of a reader of an upload, or nil.
+func (a *attempt) sourceError() error {
+	if a.files == nil {
+		return nil
+	}
+	return a.files.failure()
+}
+
+// body returns the request's body.
+func (a *attempt) body() io.ReadCloser {
+	if a.direct {
+		return io.NopCloser(&a.text)
+	}
+	return a
+}
+
+// Read reads the request's body for the transport.
+func (a *attempt) Read(p []byte) (int, error) {
+	if a.files != nil {
+		return a.files.read(p, a.lastByte)
+	}
+	n, err := a.text.Read(p)
+	if a.text.Len() == 0 {
+		a.lastByte()
+	}
+	return n, err
+}
+
+// Close does nothing: the files of an upload are the caller's to close.
+func (a *attempt) Close() error { return nil }
+
+var _ io.ReadCloser = (*attempt)(nil)
