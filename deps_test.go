@@ -19,8 +19,6 @@ func TestTheCoreDependsOnFewModules(t *testing.T) {
 		"github.com/sethvargo/go-retry":           true,
 		"golang.org/x/time":                       true,
 		"github.com/realclientip/realclientip-go": true,
-		"github.com/rs/dnscache":                  true,
-		"golang.org/x/sync":                       true, // of dnscache
 		// Of the tests.
 		"github.com/stretchr/testify": true,
 		"go.uber.org/goleak":          true,

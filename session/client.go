@@ -56,12 +56,12 @@ func (c Client) RequestWithContext(ctx context.Context, token, method string, pa
 		return nil, err
 	}
 	call.repeatable = isRepeatable(ctx)
-	ctx, end, err := c.session.begin(ctx, call.Method, call.Key)
+	flight, err := c.session.begin(ctx, call.Method, call.Key)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
-	return c.session.chain.Invoke(ctx, call)
+	defer flight.end()
+	return c.session.chain.Invoke(flight, call)
 }
 
 func (c Client) call(token, method string, params map[string]any, opts *gotgbot.RequestOpts) (*Call, error) {

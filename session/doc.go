@@ -48,21 +48,46 @@
 //
 // # Errors
 //
-// Every error is an [errors.Error] with a kind. One that Telegram answered
-// also matches *gotgbot.TelegramError, so existing handlers still work; its
-// Params are left out, since they hold what users wrote. An attempt that broke
-// off after its request was sent may have been carried out. For methods that
-// send, such an error is of kind [errors.OutcomeUnknown] and must not be
-// repeated blindly.
+// Every error is an [errors.Error]. Its Kind says what went wrong, and its
+// Delivery whether the call may have been carried out; they are two answers.
+// An error of an answer of Telegram also matches *gotgbot.TelegramError, so
+// existing handlers still work; its Params are left out, since they hold what
+// users wrote.
+//
+// # Delivery
+//
+// A failed call is [errors.NotDelivered] where that is certain:
+//
+//   - it was refused here, or the dial, the TLS handshake or the proxy failed;
+//   - the connection did not take the request's last byte;
+//   - HTTP/2 refused the stream, or a GOAWAY excluded it;
+//   - Telegram answered, as JSON, with an error_code of 4xx, and the method has
+//     a single effect.
+//
+// It is [errors.MaybeDelivered] in every other case: after an answer that broke
+// off, an answer that is none of the Bot API whatever its status, a JSON 5xx, a
+// time-out or a reset, and for albums, copies and forwards also after a 4xx,
+// since a part of them may have been sent. Once an attempt of a call was maybe
+// delivered, the call stays so.
+//
+// A call that must not be carried out twice, may have been carried out, and got
+// no answer of the Bot API fails with [errors.OutcomeUnknown].
+//
+// Nothing below the session repeats a request that was begun. A call that meets
+// a kept connection which its server has closed, or a GOAWAY, goes out at once
+// over another connection where it is certain that the first took none of it. A
+// refused HTTP/2 stream is an error of kind [errors.ConnectionFailed], which a
+// [Guard] repeats after its back-off.
 //
 // # Tokens
 //
 // A [Token] prints as "123456:***" whatever prints it. The same holds for
 // calls, clients, bots made by this package, and errors, however deep one
 // looks, and for what an [net/http/httptrace.ClientTrace] in a call's context is
-// told. Two things are out of reach: what a RoundTripper of the caller's prints
-// itself, and what net/http writes to the standard logger of a server that sends
-// something unasked.
+// told. A [Config.WrapTransport] sees requests with a masked token. Two things
+// are out of reach: what a [Config.Transport] of the caller's prints itself, and
+// what net/http writes to the standard logger about a server that sends something
+// unasked.
 //
 // # What it does not do
 //

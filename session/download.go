@@ -32,13 +32,13 @@ func (s *Session) Download(ctx context.Context, bot *gotgbot.Bot, filePath strin
 	if !checkFilePath(filePath) {
 		return nil, &errors.Error{Kind: errors.BadRequest, Op: call.Method, Key: call.Key, Err: errors.New("not a relative file path")}
 	}
-	dctx, end, err := s.begin(ctx, call.Method, call.Key)
+	flight, err := s.begin(ctx, call.Method, call.Key)
 	if err != nil {
 		return nil, err
 	}
-	d := &download{ctx: dctx, wire: s.wire, call: call, end: end, attempt: &attempt{}}
+	d := &download{ctx: flight, wire: s.wire, call: call, end: flight.end, attempt: &attempt{}}
 	if err := d.open(s.timeout, filePath); err != nil {
-		end()
+		flight.end()
 		return nil, err
 	}
 	return d, nil

@@ -129,9 +129,6 @@ type Session struct {
 	empty   chan struct{} // closed once closing and no flight is left
 }
 
-// flight is a call under way.
-type flight struct{ cancel context.CancelCauseFunc }
-
 var errClosing = errors.New("session closed")
 
 // closeGrace is how long Close waits for calls that it has canceled. Only a
@@ -245,37 +242,6 @@ func (s *Session) Client(key string) Client {
 	return Client{session: s, bot: &identity{key: key}}
 }
 
-// begin admits a call. It returns the context to run it with, and what is to
-// be called at its end.
-func (s *Session) begin(ctx context.Context, op, key string) (context.Context, func(), error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	f := &flight{cancel: cancel}
-	s.mu.Lock()
-	closing := s.closing
-	if !closing {
-		s.flights[f] = struct{}{}
-	}
-	s.mu.Unlock()
-	if closing {
-		cancel(nil)
-		return nil, nil, &errors.Error{Kind: errors.Closed, Op: op, Key: key, Delivery: errors.NotDelivered, Err: errClosing}
-	}
-	return ctx, func() { s.end(f) }, nil
-}
-
-func (s *Session) end(f *flight) {
-	f.cancel(nil)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, found := s.flights[f]; !found {
-		return // ended before
-	}
-	delete(s.flights, f)
-	if s.closing && len(s.flights) == 0 {
-		close(s.empty)
-	}
-}
-
 // Close ends the session: new calls fail with [errors.Closed], calls under way
 // are waited for. When ctx ends first they are canceled and fail with that
 // kind too, and Close returns ctx's error. Then all connections are closed.
@@ -310,7 +276,7 @@ func (s *Session) abort(ctx context.Context) error {
 		return nil
 	}
 	for _, f := range flights {
-		f.cancel(errClosing)
+		f.abort()
 	}
 	s.log.WarnContext(ctx, "session closed with calls under way", slog.Int("calls", len(flights)))
 	grace := time.NewTimer(closeGrace)

@@ -63,9 +63,9 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 	} else {
 		a.text.Reset(call.body.text)
 	}
-	actx, cancel := context.WithCancelCause(ctx)
+	actx, cancel := attemptContext(ctx)
 	a.cancel = cancel
-	defer cancel(nil)
+	defer attemptDone(ctx, cancel)
 	a.start(call.timeout)
 	defer a.end()
 	defer func() {

@@ -62,8 +62,9 @@ func answered(err error) error {
 		return nil
 	case errors.Blocked, errors.NotStarted, errors.ChatGone:
 		return nil // nobody is there to read it
-	case errors.OutcomeUnknown:
-		return nil // it may be there, and two of it would be worse than none
+	}
+	if e, ok := errors.AsType[*errors.Error](err); ok && e.Delivery == errors.MaybeDelivered {
+		return nil // the answer may be there, and two would be worse than none
 	}
 	if errors.Temporary(err) || errors.TenantFault(err) {
 		return err // comes again, after a while or with a new token

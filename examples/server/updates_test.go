@@ -237,12 +237,15 @@ func TestWhatAnAnswersErrorIsToItsUpdate(t *testing.T) {
 		}
 		return out == fmt.Sprintf("%T", inbox.Permanent(errors.Internal))
 	}
-	for _, kind := range []errors.Kind{errors.None, errors.Blocked, errors.NotStarted, errors.ChatGone, errors.OutcomeUnknown} {
+	for _, kind := range []errors.Kind{errors.None, errors.Blocked, errors.NotStarted, errors.ChatGone} {
 		var err error
 		if kind != errors.None {
 			err = kind
 		}
 		assert.NoError(t, answered(err), kind)
+	}
+	for _, kind := range []errors.Kind{errors.OutcomeUnknown, errors.Unavailable} {
+		assert.NoError(t, answered(&errors.Error{Kind: kind, Delivery: errors.MaybeDelivered}), "it may be there")
 	}
 	for _, kind := range []errors.Kind{errors.RateLimited, errors.ConnectionFailed, errors.Unauthorized, errors.Throttled} {
 		assert.Equal(t, kind, answered(kind), "it comes again")

@@ -172,7 +172,7 @@ func (m *Managed) Replace(ctx context.Context, manager *gotgbot.Bot, id string) 
 		return tenant.Record{}, err
 	}
 	text, err := manager.ReplaceManagedBotTokenWithContext(ctx, r.BotID, nil)
-	if errors.Is(err, errors.OutcomeUnknown) {
+	if err != nil && !errors.SafeToRepeat(err) {
 		token, asked := m.fetch(ctx, manager, r.BotID)
 		if asked != nil || token.Equal(r.Token) {
 			return tenant.Record{}, err
