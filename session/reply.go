@@ -101,9 +101,16 @@ func noReply(call *Call, status int, header http.Header, cause error) error {
 	return unknownOutcome(call, e)
 }
 
+// maxDescription bounds a description in bytes before it is searched for the
+// token. Telegram's longest is about 200 bytes.
+const maxDescription = 4 << 10
+
 // answer makes the error of an answer that says what is wrong.
 func answer(call *Call, code int, description string, params *gotgbot.ResponseParameters, header http.Header) *errors.Error {
-	e := errors.FromTelegram(call.Method, code, call.token.Redact(description), params)
+	// The token goes first: FromTelegram leaves out quoted text and long words,
+	// and after that the parts of a token could no longer be found.
+	description = call.token.Redact(description[:min(len(description), maxDescription)])
+	e := errors.FromTelegram(call.Method, code, description, params)
 	e.Key = call.Key
 	if e.RetryAfter == 0 && (e.Kind == errors.RateLimited || e.Kind == errors.Unavailable) {
 		e.RetryAfter = retryAfter(header)
