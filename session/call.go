@@ -2,9 +2,9 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 )
 
@@ -24,8 +24,8 @@ func isRepeatable(ctx context.Context) bool {
 
 // Call is one call of a Bot API method on its way through the chain. Its body
 // was encoded before the chain began, so no middleware can change what is
-// sent. A Call prints as its method, key and attempt: never its parameters,
-// which are a user's, and never its token.
+// sent. In fmt, slog and JSON a Call is its method, key and attempt, never its
+// parameters, which hold users' texts and secrets, and never its token.
 type Call struct {
 	// Key is the tenant or bot, as given to [Session.Client].
 	Key string
@@ -82,25 +82,28 @@ func (c *Call) ask(method string) *Call {
 // askTimeout bounds a call that is only to find out whether there is an answer.
 const askTimeout = 10 * time.Second
 
+// The methods below have value receivers, so that a Call prints the same by
+// value, by pointer and inside other values. Without them fmt and encoding/json
+// would show Params. There is no LogValue: slog would call it on a nil *Call,
+// where it panics, while fmt and encoding/json print a nil *Call as "<nil>" and
+// null on their own.
+
 // String returns the method, key and attempt.
-func (c *Call) String() string {
-	if c == nil {
-		return "<nil>"
-	}
+func (c Call) String() string {
 	return fmt.Sprintf("%s for %q (attempt %d)", c.Method, c.Key, c.Attempt)
 }
 
 // Format prints what String returns, whatever the verb.
-func (c *Call) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+func (c Call) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
-// LogValue makes slog write the method, key and attempt.
-func (c *Call) LogValue() slog.Value {
-	if c == nil {
-		return slog.Value{}
-	}
-	return slog.GroupValue(
-		slog.String("method", c.Method),
-		slog.String("key", c.Key),
-		slog.Int("attempt", c.Attempt),
-	)
+// MarshalJSON returns an object of the method, key and attempt.
+func (c Call) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Method  string `json:"method"`
+		Key     string `json:"key"`
+		Attempt int    `json:"attempt"`
+	}{c.Method, c.Key, c.Attempt})
 }
+
+// MarshalText returns what String returns.
+func (c Call) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

@@ -1,9 +1,7 @@
 package session
 
 import (
-	"encoding/json"
 	"math"
-	"reflect"
 	"strconv"
 	"strings"
 )
@@ -19,33 +17,20 @@ type ChatID struct {
 	Username string
 }
 
-// ParseChatID reads a chat_id parameter. What is neither a number nor a
-// username of the form "@name" is no chat: Telegram will say so.
+// ParseChatID reads a chat_id parameter in any type that encodes to a number or a
+// string, such as [json.RawMessage], a named type or a pointer. It returns the
+// zero ChatID for everything that is neither a number nor a username of the form
+// "@name": Telegram refuses such a call.
 func ParseChatID(value any) ChatID {
-	switch v := value.(type) {
+	switch v := value.(type) { // the common types, without reflection
+	case nil:
+		return ChatID{}
 	case int64:
 		return ChatID{ID: v}
-	case int:
-		return ChatID{ID: int64(v)}
-	case int32:
-		return ChatID{ID: int64(v)}
 	case string:
 		return parseChatText(v)
-	case *string:
-		if v != nil {
-			return parseChatText(*v)
-		}
-	case json.Number:
-		return parseChatText(string(v))
-	case nil:
-	default:
-		return parseChatValue(reflect.ValueOf(value))
 	}
-	return ChatID{}
-}
-
-// parseChatValue reads types that gotgbot does not use, and its callers may.
-func parseChatValue(v reflect.Value) ChatID {
+	text, v := resolve(value)
 	switch {
 	case v.CanInt():
 		return ChatID{ID: v.Int()}
@@ -53,10 +38,8 @@ func parseChatValue(v reflect.Value) ChatID {
 		return ChatID{ID: int64(v.Uint())}
 	case v.CanFloat() && v.Float() == math.Trunc(v.Float()) && math.Abs(v.Float()) < 1<<53:
 		return ChatID{ID: int64(v.Float())}
-	case v.Kind() == reflect.String:
-		return parseChatText(v.String())
 	}
-	return ChatID{}
+	return parseChatText(text)
 }
 
 func parseChatText(text string) ChatID {

@@ -210,12 +210,6 @@ func (s *Session) movesFile(call *Call) bool {
 // longPoll reads the parameter timeout of getUpdates, in seconds. Telegram
 // waits at most 50 s (telegram-bot-api, Client::process_get_updates_query).
 func longPoll(value any) time.Duration {
-	var seconds int64
-	switch v := value.(type) {
-	case int64:
-		seconds = v
-	case int:
-		seconds = int64(v)
-	}
+	seconds, _ := intParam(value)
 	return time.Duration(min(max(seconds, 0), 50)) * time.Second
 }

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"reflect"
 	"strings"
 )
 
@@ -31,8 +30,8 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// cost is how many messages a call sends: as many as an album has items, or as
-// messages are forwarded or copied.
+// cost is the number of messages that a call sends: the items of an album, or
+// the messages that it forwards or copies.
 func cost(call *Call) int {
 	var list any
 	switch {
@@ -43,18 +42,12 @@ func cost(call *Call) int {
 	default:
 		return 1
 	}
-	// Telegram takes at most 100 (Bot API, forwardMessages); more is an error
-	// that it will tell.
-	if v := reflect.ValueOf(list); v.Kind() == reflect.Slice || v.Kind() == reflect.Array {
-		return min(max(v.Len(), 1), 100)
-	}
-	return 1
+	// Telegram takes at most 100 (Bot API, forwardMessages) and refuses a call
+	// with more.
+	return min(max(listLen(list), 1), 100)
 }
 
-func paid(call *Call) bool {
-	b, _ := call.Params["allow_paid_broadcast"].(bool)
-	return b
-}
+func paid(call *Call) bool { return boolParam(call.Params["allow_paid_broadcast"]) }
 
 type bulkKey struct{}
 

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"unicode/utf8"
-
-	"github.com/PaulSonOfLars/gotgbot/v2"
 )
 
 const jsonType = "application/json"
@@ -145,8 +143,9 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// fieldText is the form of a parameter in a multipart body: texts as they are,
-// all else as JSON. ok is false for a parameter that is not there.
+// fieldText returns the form of a parameter in a multipart body. JSON strings
+// become their content, because the server reads a form field as it is; all
+// other JSON stays JSON. ok is false for a missing parameter.
 func fieldText(v any) (text string, ok bool, err error) {
 	switch v := v.(type) {
 	case string:
@@ -161,8 +160,7 @@ func fieldText(v any) (text string, ok bool, err error) {
 	if err != nil || string(b) == "null" {
 		return "", false, err
 	}
-	if _, isFile := v.(*gotgbot.FileReader); isFile {
-		// Encoded as a JSON string; as a form field it is a plain text.
+	if b[0] == '"' { // a file by id or URL, a named string type, a json.RawMessage
 		err = json.Unmarshal(b, &text)
 		return text, true, err
 	}

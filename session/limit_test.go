@@ -271,6 +271,6 @@ func TestWhatACallCosts(t *testing.T) {
 	}
 	assert.Equal(t, 3, cost(&Call{Method: "sendMediaGroup", Params: map[string]any{"media": make([]gotgbot.InputMedia, 3)}}))
 	assert.Equal(t, 2, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": []int64{1, 2}}}))
-	assert.Equal(t, 1, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": "[1,2]"}}))
+	assert.Equal(t, 2, cost(&Call{Method: "copyMessages", Params: map[string]any{"message_ids": "[1,2]"}}))
 	assert.Equal(t, 1, cost(&Call{Method: "sendMediaGroup"}))
 }

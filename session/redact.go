@@ -1,13 +1,13 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/json"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -29,64 +29,140 @@ func Redact(text string) string {
 	return tokenPattern.ReplaceAllString(text, "$1:***")
 }
 
-// redactor removes a secret that is known, in whatever form it stands.
-type redactor struct {
-	token Token
-	forms []string
-}
+// minRun is the length of the shortest part of a secret that is removed. A
+// shorter part appears in ordinary texts, and hardly helps to guess the rest.
+const minRun = 8
 
-// shortestForm is how long a secret's base64 must be to be looked for: what is
-// shorter stands in any text.
+// shortestForm is the length of the shortest encoded secret that is removed. A
+// shorter one appears in any text.
 const shortestForm = 12
 
+// A long text is read in windows, to bound the memory for its decodings. Windows
+// overlap by more than the longest secret takes with every character escaped
+// twice.
+const (
+	window  = 16 << 10
+	overlap = 4 << 10
+)
+
+// maxErrorText is the length of the longest error text that is shown.
+const maxErrorText = 64 << 10
+
+// redactor removes a known secret, in plain text and in the forms it knows.
+type redactor struct{ forms []form }
+
+// form is one way to write the secret. Every run of min bytes of it is removed,
+// so that a secret that was cut in two does not show either part.
+type form struct {
+	text string
+	min  int
+}
+
 func newRedactor(token Token) redactor {
-	r := redactor{token: token}
+	var r redactor
 	_, secret, _ := strings.Cut(token.Reveal(), ":")
 	if secret == "" {
 		return r
 	}
-	r.hide(secret)
-	r.hide((&url.URL{Path: secret}).EscapedPath())
-	r.hide(url.PathEscape(secret))
-	r.hide(url.QueryEscape(secret))
-	if quoted, err := json.Marshal(secret); err == nil {
-		r.hide(string(quoted[1 : len(quoted)-1]))
+	run := min(minRun, len(secret))
+	r.add(secret, run)
+	if digits := hex.EncodeToString([]byte(secret)); len(digits) >= shortestForm {
+		r.add(digits, 2*run)
+		r.add(strings.ToUpper(digits), 2*run)
 	}
-	// In base64 it stands in one of three ways, by where in a larger text it
-	// begins, but for the characters that its neighbours have a part in.
+	// In base64 the secret has one of three forms, which depends on where it
+	// begins in the encoded text. The characters that it shares with its
+	// neighbors are left out. 11 characters hold 8 bytes.
 	text := []byte("\x00\x00" + secret)
 	for shift := range 3 {
 		part := text[2-shift:]
 		part = part[:len(part)/3*3]
 		for _, encoding := range [...]*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
 			if form := encoding.EncodeToString(part); len(form) >= shortestForm {
-				r.hide(form[(8*shift+5)/6:])
+				form = form[(8*shift+5)/6:]
+				r.add(form, min((8*minRun+5)/6, len(form)))
 			}
 		}
 	}
 	return r
 }
 
-// hide adds a form; most secrets need no escape and have the same in many ways.
-func (r *redactor) hide(form string) {
-	if !slices.Contains(r.forms, form) {
-		r.forms = append(r.forms, form)
+func (r *redactor) add(text string, run int) {
+	if f := (form{text, run}); !slices.Contains(r.forms, f) {
+		r.forms = append(r.forms, f)
 	}
 }
 
+// redact returns text without the secret. Redacting again changes nothing.
 func (r redactor) redact(text string) string {
-	if len(r.forms) > 0 {
-		text = strings.ReplaceAll(text, r.token.Reveal(), r.token.String())
+	for {
+		// "***" may itself be a part of a secret, and complete it. Each round
+		// removes at least one other character, so this ends.
+		redacted := Redact(r.hide(text))
+		if redacted == text {
+			return text
+		}
+		text = redacted
 	}
-	for _, form := range r.forms {
-		text = strings.ReplaceAll(text, form, "***")
-	}
-	return Redact(text)
 }
 
-// Redact returns text without the token, in whatever form it stands there: its
-// secret alone, escaped for a URL or in JSON, or in base64. What looks like
-// another token is masked as by the function [Redact].
+// hide replaces every run of a form with "***", also where the text must be
+// unescaped to show it.
+func (r redactor) hide(text string) string {
+	if len(r.forms) == 0 {
+		return text
+	}
+	var found []span
+	for from := 0; ; from += window - overlap {
+		to := min(from+window, len(text))
+		eachDecoding(decoding{text: text[from:to], offset: from}, func(d decoding) {
+			for _, f := range r.forms {
+				found = f.find(d, found)
+			}
+		})
+		if to == len(text) {
+			break
+		}
+	}
+	if len(found) == 0 {
+		return text
+	}
+	slices.SortFunc(found, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var b strings.Builder
+	end := 0 // of what was copied or replaced
+	for i, s := range found {
+		if i == 0 || s.from > end {
+			b.WriteString(text[end:s.from])
+			b.WriteString("***")
+		}
+		end = max(end, s.to)
+	}
+	b.WriteString(text[end:])
+	return b.String()
+}
+
+// find appends the spans of the original text whose decoding holds a run of f.
+func (f form) find(d decoding, found []span) []span {
+	for last := f.min - 1; last < len(d.text); {
+		if strings.IndexByte(f.text, d.text[last]) < 0 {
+			last += f.min // no run holds this byte
+			continue
+		}
+		first := last - f.min + 1
+		run := d.text[first : last+1]
+		// Stars show nothing of a secret, and stand for the runs found before.
+		if strings.Contains(f.text, run) && strings.Trim(run, "*") != "" {
+			found = append(found, span{d.at(first).from, d.at(last).to})
+		}
+		last++
+	}
+	return found
+}
+
+// Redact returns text without the token's secret and without every part of it
+// that is 8 or more characters long. It also finds them in HTML, URL and JSON
+// escapes, in base64 and in hexadecimal. It masks what looks like another token
+// as the function [Redact] does, and leaves all other text unchanged.
 func (t Token) Redact(text string) string { return newRedactor(t).redact(text) }
 
 // redactError returns err when no part of it shows the token in any form, and
@@ -101,7 +177,11 @@ func redactError(err error, token Token) error {
 	if !shows(err, secret, 0) {
 		return err
 	}
-	r := &redacted{text: secret.redact(err.Error())}
+	text := err.Error()
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "..."
+	}
+	r := &redacted{text: secret.redact(text)}
 	for _, known := range [...]error{
 		context.Canceled, context.DeadlineExceeded,
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe,
@@ -115,18 +195,19 @@ func redactError(err error, token Token) error {
 	return r
 }
 
-// shows reports whether err or anything it wraps prints a secret: the given
-// one, or a token's, what looks like one.
+// shows reports whether err or anything it wraps prints the secret or what looks
+// like a token. An error that is too long or too deep to look through counts as
+// one that does.
 func shows(err error, secret redactor, depth int) bool {
 	if err == nil {
 		return false
 	}
 	if depth > maxDepth {
-		return true // too deep to look through: not to be trusted
+		return true
 	}
 	for _, format := range [...]string{"%v", "%+v", "%#v"} {
 		text := fmt.Sprintf(format, err)
-		if secret.redact(text) != text {
+		if len(text) > maxErrorText || secret.redact(text) != text {
 			return true
 		}
 	}

@@ -64,7 +64,7 @@ func parseReply(call *Call, status int, header http.Header, text []byte) (json.R
 	// What nearly all answers look like is cut out and checked in one pass.
 	if status == http.StatusOK && bytes.HasPrefix(text, okPrefix) && text[len(text)-1] == '}' {
 		if result := text[len(okPrefix) : len(text)-1]; json.Valid(result) {
-			return result, nil
+			return boundResult(call, status, header, result)
 		}
 	}
 	var r reply
@@ -79,7 +79,7 @@ func parseReply(call *Call, status int, header http.Header, text []byte) (json.R
 	case *r.Ok && len(r.Result) == 0:
 		return nil, noReply(call, status, header, badReply(`"ok" without "result"`))
 	case *r.Ok:
-		return r.Result, nil
+		return boundResult(call, status, header, r.Result)
 	}
 	e := answer(call, cmp.Or(r.ErrorCode, status), r.Description, r.Parameters, header)
 	if r.ErrorCode == 0 {
@@ -107,9 +107,16 @@ func noReply(call *Call, status int, header http.Header, cause error) error {
 	return unanswered(call, e)
 }
 
+// maxDescription bounds a description in bytes before it is searched for the
+// token. Telegram's longest is about 200 bytes.
+const maxDescription = 4 << 10
+
 // answer makes the error of an answer that says what is wrong.
 func answer(call *Call, code int, description string, params *gotgbot.ResponseParameters, header http.Header) *errors.Error {
-	e := errors.FromTelegram(call.Method, code, call.token.Redact(description), params)
+	// The token goes first: FromTelegram leaves out quoted text and long words,
+	// and after that the parts of a token could no longer be found.
+	description = call.token.Redact(description[:min(len(description), maxDescription)])
+	e := errors.FromTelegram(call.Method, code, description, params)
 	e.Key = call.Key
 	if e.RetryAfter == 0 && (e.Kind == errors.RateLimited || e.Kind == errors.Unavailable) {
 		e.RetryAfter = retryAfter(header)
