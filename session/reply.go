@@ -59,7 +59,7 @@ func parseReply(call *Call, status int, header http.Header, text []byte) (json.R
 	// What nearly all answers look like is cut out and checked in one pass.
 	if status == http.StatusOK && bytes.HasPrefix(text, okPrefix) && text[len(text)-1] == '}' {
 		if result := text[len(okPrefix) : len(text)-1]; json.Valid(result) {
-			return result, nil
+			return boundResult(call, status, header, result)
 		}
 	}
 	var r reply
@@ -74,7 +74,7 @@ func parseReply(call *Call, status int, header http.Header, text []byte) (json.R
 	case *r.Ok && len(r.Result) == 0:
 		return nil, noReply(call, status, header, badReply(`"ok" without "result"`))
 	case *r.Ok:
-		return r.Result, nil
+		return boundResult(call, status, header, r.Result)
 	}
 	code := r.ErrorCode
 	if code == 0 {

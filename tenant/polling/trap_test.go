@@ -272,6 +272,29 @@ func TestAnAnswerThatIsTooLargeIsAskedForInParts(t *testing.T) {
 	})
 }
 
+// The session cuts an answer to what was asked for. The rest is not confirmed.
+func TestAServerThatIgnoresTheLimitLosesNoUpdate(t *testing.T) {
+	const n = 250
+	var l list
+	for id := range int64(n) {
+		l.good(id + 1)
+	}
+	generous := func(r *http.Request, params map[string]any) (int, string) {
+		params["limit"] = float64(n)
+		return l.answer(r, params)
+	}
+	onFake(t, generous, polling.Config{Batch: 40}, func(t *testing.T, s *service, p *polling.Supervisor) {
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, n, s.inbox.count("shop"))
+		assert.IsIncreasing(t, s.inbox.got["shop"])
+		assert.Zero(t, l.left())
+		assert.EqualValues(t, n, p.Stats().Received)
+		assert.Zero(t, p.Stats().Duplicates)
+		assert.Equal(t, polling.Polling, state(t, p, "shop"))
+	})
+}
+
 // What Telegram says is a floor, whoever asks for another try.
 func TestNobodyHasABotTriedBeforeTelegramSaid(t *testing.T) {
 	virtual(t, bottest.Config{}, func(t *testing.T, s *service) {
