@@ -17,9 +17,9 @@ const (
 	// has 200 elements (Bot API, getCustomEmojiStickers).
 	maxList = 1_000
 	// maxValues bounds the objects and arrays of a result, and the elements of
-	// its arrays. The largest results are 100 updates. They hold about 75,000
-	// if each message, and the message that it replies to, has 100 entities and
-	// a keyboard of 100 buttons in 100 rows.
+	// its arrays. The largest results are 100 updates. They hold about 62,000
+	// objects and arrays if each message, and the message that it replies to, has
+	// 100 entities and a keyboard of 100 buttons in 100 rows.
 	maxValues = 100_000
 )
 
@@ -66,8 +66,8 @@ type resultSize struct {
 	cut        int // the comma after the last element to keep; 0 keeps all
 }
 
-// scanResult counts the values of a valid JSON text. It stops where the text is a
-// list, and most of its elements have been read, and there are more.
+// scanResult counts the values of a valid JSON text. In a list of more than most
+// elements it stops after most of them.
 func scanResult(text []byte, most int) (s resultSize) {
 	isList := bytes.HasPrefix(bytes.TrimSpace(text), []byte("["))
 	depth, listed, commas, colons, empty := 0, 0, 0, 0, 0
