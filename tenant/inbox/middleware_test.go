@@ -3,6 +3,8 @@ package inbox_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"testing"
@@ -85,6 +87,11 @@ func TestRecoverMakesAPanicAnErrorOfWhatIsInside(t *testing.T) {
 	assert.Equal(t, "secret", p.Value)
 	assert.Contains(t, string(p.Stack), "middleware_test.go")
 	assert.EqualError(t, err, "panic of type string")
+	for _, v := range []any{p, *p, []any{*p}} {
+		text, err := json.Marshal(v)
+		require.NoError(t, err)
+		assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s", v, v, v, text), "secret")
+	}
 	for _, m := range []inbox.Middleware{inbox.Recover(), inbox.Log(nil), inbox.Timeout(time.Second)} {
 		var mux inbox.Mux
 		mux.HandleFunc("poll", h.HandleUpdate)

@@ -20,7 +20,7 @@ type PanicError struct {
 }
 
 // Error says of what type the panic was.
-func (e *PanicError) Error() string {
+func (e PanicError) Error() string {
 	if err, ok := e.Value.(runtime.Error); ok {
 		return "panic: " + session.Redact(err.Error())
 	}
@@ -28,7 +28,10 @@ func (e *PanicError) Error() string {
 }
 
 // Format prints what Error returns, whatever the verb.
-func (e *PanicError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
+func (e PanicError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
+
+// MarshalText returns what Error returns, so that JSON shows no more.
+func (e PanicError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 // newPanic makes an error of what was recovered. It is called where it was.
 func newPanic(value any) *PanicError { return &PanicError{Value: value, Stack: debug.Stack()} }

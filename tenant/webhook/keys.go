@@ -184,6 +184,10 @@ func (k Key) String() string { return fmt.Sprintf("webhook key %d", k.Generation
 // Format prints what String returns, whatever the verb.
 func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
+// MarshalText returns what String returns, so that neither JSON nor a log shows
+// the master key. A key does not survive a round trip through text.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // derived is what one key's paths and secrets are made with.
 //
 // A path is the tenant's id, encrypted, behind a tag that is a MAC of the id

@@ -1,8 +1,11 @@
 package webhook_test
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -158,6 +161,14 @@ func TestKeysPrintWithoutTheirSecret(t *testing.T) {
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
 		assert.Equal(t, "webhook keys 3 2", fmt.Sprintf(format, keys))
 		assert.Equal(t, "webhook key 3", fmt.Sprintf(format, key))
+	}
+	for _, v := range []any{key, &key, []webhook.Key{key}, webhook.Accepted{Key: key}, struct{ Key webhook.Key }{key}} {
+		var out bytes.Buffer
+		require.NoError(t, json.NewEncoder(&out).Encode(v))
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("keys", "key", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("keys", "key", v)
+		assert.NotContains(t, out.String(), "secret")
+		assert.NotContains(t, out.String(), base64.StdEncoding.EncodeToString([]byte("secret")))
 	}
 }
 
