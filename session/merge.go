@@ -1,6 +1,7 @@
 package session
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -73,6 +74,7 @@ func (m *merger) run() {
 	defer close(m.done)
 	var free []byte
 	for range m.wake {
+		runtime.Gosched() // others may have something to write as well
 		for {
 			m.mu.Lock()
 			out, closed := m.buf, m.closed
