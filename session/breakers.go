@@ -19,13 +19,17 @@ type BreakerConfig struct {
 	// for whom is said at [Breakers].
 	Tenant breaker.Config
 	// Platform configures the breaker of all bots together. Its zero value
-	// opens after ten failures in a row, when half of at least twenty calls
-	// within 10 s failed, or when half of them take longer than 7 s; for 5 s,
-	// growing to 30 s.
+	// opens after ten of the platform's failures in a row, when half of at
+	// least twenty calls within 10 s are such, or when half of the active bots
+	// wait for longer than 7 s; for 5 s, growing to 30 s. The first success
+	// closes it.
 	Platform breaker.Config
 	// MaxTenants bounds how many bots are remembered; see
 	// [breaker.GroupConfig]. 0 means 131,072.
 	MaxTenants int
+
+	// attribution decides whose a failure is; nil makes one.
+	attribution *attribution
 
 	// OnTenant hears of every change of a bot's breaker, and OnPlatform of the
 	// platform's, on the goroutine of a call, which waits for it. Nil hears
@@ -46,13 +50,13 @@ type BreakerConfig struct {
 //     one, or one that finds fault with the call (400, 403), that the bot does.
 //   - 401 and "logged out" are failures of the bot.
 //   - A server error, a time-out, a broken connection or a bad reply is a
-//     failure of the platform when several bots see it: three, or all that
-//     there are. It is a failure of the bot when its call before failed too and
-//     another bot's has succeeded since, or no such number has failed.
-//   - While the platform is held to be down, a bot that has not failed for ten
-//     minutes may ask all the same when its turn comes, one every 5 s. Should it be
-//     answered, the platform is probed at once: the bots that fail may be those that call most,
-//     and would be the ones to probe.
+//     failure of the platform if a third of the active bots see it, three at
+//     least, and no call of any bot was answered meanwhile. It is a failure of
+//     the bot if its call before failed too.
+//   - Calls that take longer than 7 s are a failure of the platform if they are
+//     of half of the active bots. They are no failure of a bot.
+//   - While the platform's breaker is open, a bot that has not failed for ten
+//     minutes passes. If it is answered, the breaker closes.
 //   - 404, 409 and 429 say nothing of the bot. A call that its caller gave up, or that
 //     failed in this process, says nothing at all; one that had no answer by the
 //     caller's deadline does, if it lasted 2 s or more.
@@ -66,10 +70,8 @@ type BreakerConfig struct {
 type Breakers struct {
 	tenants  *breaker.Group[string]
 	platform *breaker.Breaker
-	suspects suspects
+	facts    *attribution
 	open     atomic.Int64 // how many are open
-	witness  atomic.Int64 // when there may be a witness again, since base
-	base     time.Time
 	log      *slog.Logger
 }
 
@@ -90,7 +92,11 @@ func NewBreakers(cfg BreakerConfig) (*Breakers, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Breakers{log: cfg.Logger, base: time.Now()}
+	b := &Breakers{log: cfg.Logger, facts: cfg.attribution}
+	if b.facts == nil {
+		b.facts = newAttribution(nil)
+	}
+	b.facts.known = func() int { return b.tenants.Stats().Keys }
 	platform := platformDefaults(cfg.Platform)
 	orElse(&cfg.Tenant.OpenTime, time.Minute)
 	orElse(&cfg.Tenant.MaxOpenTime, cfg.Tenant.OpenTime)
@@ -131,7 +137,7 @@ func NewBreakers(cfg BreakerConfig) (*Breakers, error) {
 func platformDefaults(c breaker.Config) breaker.Config {
 	orElse(&c.ConsecutiveFailures, 10)
 	orElse(&c.FailureRate, 0.5)
-	orElse(&c.SlowAfter, 7*time.Second)
+	orElse(&c.Successes, 1)
 	if c.Window == 0 && c.WindowCalls == 0 {
 		c.Window = 10 * time.Second
 	}
@@ -221,8 +227,12 @@ func Break(b *Breakers) Middleware {
 }
 
 func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
+	start := b.clock()
+	if b.facts.overdue(start) {
+		b.tooSlow()
+	}
 	platform, refusal := b.platform.Allow()
-	if refusal != nil && !b.mayWitness(call.Key) {
+	if refusal != nil && !b.passesOpen(call.Key, start) {
 		return nil, refusedBy(call, errors.ScopeAll, refusal)
 	}
 	defer platform.Cancel() // for a panic
@@ -235,19 +245,25 @@ func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.R
 		}
 		defer own.Cancel()
 	}
-	if refusal != nil && !b.takeWitness() {
-		return nil, refusedBy(call, errors.ScopeAll, refusal)
-	}
-	if call.Upload {
+	if call.slow {
 		platform.Pause()
 		own.Pause()
+	} else {
+		b.facts.begin(&call.node, call.Key, start)
+		defer func() {
+			if call.node.listed { // after a panic
+				b.facts.finish(&call.node, b.clock(), false)
+			}
+		}()
 	}
-	start := b.clock()
 	result, err := next.Invoke(ctx, call)
 	ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
+	if call.node.listed && b.facts.finish(&call.node, b.clock(), ofPlatform == nil) {
+		b.tooSlow()
+	}
 	platform.Done(ctx, ofPlatform)
-	if refusal != nil && ofPlatform == nil {
-		b.platform.ProbeNow()
+	if ofPlatform == nil && b.open.Load() > 0 {
+		b.works(ctx, refusal != nil)
 	}
 	own.Done(ctx, ofTenant)
 	if finding && err == nil {
@@ -256,17 +272,32 @@ func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.R
 	return result, err
 }
 
-// mayWitness reports whether a bot may ask although the platform's breaker
-// refuses: what is known of the platform is from others.
-func (b *Breakers) mayWitness(key string) bool {
-	now := b.clock()
-	return b.platform.State() != breaker.ForcedOpen && int64(now.Sub(b.base)) >= b.witness.Load() && !b.suspects.suspected(key, now)
+// passesOpen reports whether a bot's call passes the platform's open breaker.
+// The breaker is open by the failures of others, so the call of an innocent bot
+// is the best probe there is.
+func (b *Breakers) passesOpen(tenant string, now time.Time) bool {
+	return b.platform.State() != breaker.ForcedOpen && b.facts.innocent(tenant, now)
 }
 
-// takeWitness lets one ask, and the next only after some time.
-func (b *Breakers) takeWitness() bool {
-	now, next := int64(b.clock().Sub(b.base)), b.witness.Load()
-	return now >= next && b.witness.CompareAndSwap(next, now+int64(witnessEvery))
+// tooSlow opens the platform's breaker, because most bots wait for long.
+func (b *Breakers) tooSlow() {
+	if b.platform.State() == breaker.Closed {
+		b.platform.Trip(0)
+	}
+}
+
+// works is called after an answer while a breaker is open. The answer to a call
+// that passed the platform's open breaker is a probe's.
+func (b *Breakers) works(ctx context.Context, passed bool) {
+	if passed {
+		b.platform.ProbeNow()
+		if p, err := b.platform.Allow(); err == nil {
+			p.Done(ctx, nil)
+		}
+	}
+	if b.platform.State() == breaker.Closed {
+		b.facts.notSlow()
+	}
 }
 
 // poll is invoke for a long poll. It holds no permit while it waits for
@@ -297,8 +328,7 @@ func passes(s breaker.State) bool {
 	return s == breaker.Closed || s == breaker.Disabled || s == breaker.WatchOnly
 }
 
-// clock returns the time, with a monotonic reading only, which costs half.
-func (b *Breakers) clock() time.Time { return b.base.Add(time.Since(b.base)) }
+func (b *Breakers) clock() time.Time { return b.facts.clock() }
 
 // refuses returns the error of a call that would be refused for some time to
 // come, without asking for leave.
@@ -307,7 +337,7 @@ func (b *Breakers) refuses(ctx context.Context, call *Call) error {
 		return nil
 	}
 	if s := b.platform.State(); s == breaker.ForcedOpen || s == breaker.Open {
-		if d := b.platform.RemainingDelay(); s == breaker.ForcedOpen || d > 0 && !b.mayWitness(call.Key) {
+		if d := b.platform.RemainingDelay(); s == breaker.ForcedOpen || d > 0 && !b.passesOpen(call.Key, b.clock()) {
 			return refusedBy(call, errors.ScopeAll, &breaker.OpenError{State: s, RetryAfter: d})
 		}
 	}
@@ -345,24 +375,24 @@ func (b *Breakers) conclude(ctx context.Context, key string, start time.Time, er
 	case ctx.Err() != nil && !answered && !(errors.Is(ctx.Err(), context.DeadlineExceeded) && b.clock().Sub(start) >= longEnough):
 		return errNothing, errNothing // the caller gave up
 	case kind == errors.Unauthorized, kind == errors.LoggedOut:
-		b.suspects.succeeded(key)
+		b.facts.answered(key)
 		return err, nil
 	case kind == errors.RateLimited, kind == errors.Conflict && answered, kind == errors.InvalidToken && answered:
 		// "Not Found" is a wrong URL of the API more often than a token.
-		b.suspects.succeeded(key)
+		b.facts.answered(key)
 		return errNothing, nil
 	case kind.Fault() == errors.FaultPlatform:
-		switch b.suspects.failed(key, start, b.clock(), b.tenants.Stats().Keys) {
-		case blameTenant:
+		switch b.facts.ofFailure(key, start, b.clock()) {
+		case errors.ScopeTenant:
 			return err, errNothing
-		case blamePlatform:
+		case errors.ScopeAll:
 			return errNothing, err
 		}
 		return errNothing, errNothing
 	case !answered:
 		return errNothing, errNothing
 	}
-	b.suspects.succeeded(key)
+	b.facts.answered(key)
 	return nil, nil
 }
 
@@ -372,8 +402,6 @@ const (
 	longEnough = 2 * time.Second
 	// halfOpenWait is what a caller is told who came while others probe.
 	halfOpenWait = time.Second
-	// witnessEvery is the least time between two witnesses.
-	witnessEvery = 5 * time.Second
 )
 
 type findsOutKey struct{}

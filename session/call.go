@@ -51,6 +51,8 @@ type Call struct {
 	poll       bool // its answer comes late on purpose
 	slow       bool // the server moves a file before it answers
 	ownTimeout bool // the caller has bounded it
+
+	node callNode // its place among the calls under way
 }
 
 // BotID returns the id of the bot that makes the call, which is the public part
@@ -70,6 +72,7 @@ func (c *Call) Repeatable() bool { return c.repeatable || effectOf(c.Method) != 
 // Next returns a copy of the call for the next attempt.
 func (c *Call) Next() *Call {
 	next := *c
+	next.node = callNode{}
 	next.Attempt++
 	return &next
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
+	"github.com/tgfleet/tgfleet/ratelimit"
 )
 
 // GuardConfig configures a [Guard]. Its zero value is a good one.
@@ -15,6 +16,12 @@ type GuardConfig struct {
 	Retry RetryConfig
 	Limit LimitConfig
 	Break BreakerConfig
+	// Owner returns the owner of a tenant, such as the customer that it belongs
+	// to, and "" if it has none. What several tenants of one owner meet may be
+	// their owner's doing, so it counts as one tenant's trouble where trouble is
+	// taken for Telegram's. It is called often and must not block. Nil: nobody
+	// has an owner, and every tenant counts as its own.
+	Owner func(tenant string) string
 	// Health is told of every attempt of a call, of what the guard held back
 	// and of the circuit breakers, and Usage of the same calls; see
 	// [HealthObserver] and [UsageObserver]. Nil tells nobody.
@@ -55,6 +62,8 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	if cfg.Health != nil {
 		tellBreakers(&cfg.Break, cfg.Health)
 	}
+	facts := newAttribution(cfg.Owner)
+	cfg.Break.attribution, cfg.Limit.attribution = facts, facts
 	g.Breakers, bad[0] = NewBreakers(cfg.Break)
 	cfg.Limit.Breakers = g.Breakers
 	g.Limiter, bad[1] = NewLimiter(cfg.Limit)
@@ -78,6 +87,24 @@ func (g *Guard) Middleware() []Middleware {
 		return chain
 	}
 	return append(append([]Middleware{ObserveRefusals(g.watch)}, chain...), Observe(g.watch))
+}
+
+// Thaw ends a freeze by hand: that of one chat's messages, with the zero ChatID
+// that of a tenant, and with an empty tenant that of all, for which it closes
+// the platform's circuit breaker too. Trouble that goes on freezes again.
+func (g *Guard) Thaw(tenant string, chat ChatID) {
+	l := g.Limiter
+	switch {
+	case tenant == "":
+		l.wide.end(l)
+		l.scheduler.Thaw(ratelimit.Scope[place]{Level: ratelimit.LevelStarts})
+		g.Breakers.platform.Reset()
+	case chat.IsZero():
+		l.scheduler.Thaw(ratelimit.Scope[place]{Level: ratelimit.LevelTenant, Tenant: tenant})
+	default:
+		at := place{chat: l.names.resolve(chat)}
+		l.scheduler.Thaw(ratelimit.Scope[place]{Level: ratelimit.LevelKey, Tenant: tenant, Key: at})
+	}
 }
 
 // Close refuses all calls that wait for their turn, or come.

@@ -48,6 +48,9 @@ type LimitConfig struct {
 	// time, does not wait for its turn. Nil asks nobody.
 	Breakers *Breakers
 
+	// attribution decides what a 429 is about; nil makes one.
+	attribution *attribution
+
 	// OnMigrate hears of a group that became a supergroup with another id, on
 	// the goroutine of the call that was told so. Nil hears nothing.
 	OnMigrate func(ctx context.Context, key string, from, to int64)
@@ -63,11 +66,12 @@ type LimitConfig struct {
 // A bot's state is kept by its key, so it outlives the bot. A Limiter is safe
 // for concurrent use. Close it after the session.
 type Limiter struct {
-	scheduler *ratelimit.Scheduler[ChatID]
+	scheduler *ratelimit.Scheduler[place]
 	defaults  Limits
 	maxWait   time.Duration
 	breakers  *Breakers
-	blame     blame
+	facts     *attribution
+	wide      wideFreeze
 	names     *usernames
 	onMigrate func(ctx context.Context, key string, from, to int64)
 	log       *slog.Logger
@@ -91,8 +95,11 @@ func NewLimiter(cfg LimitConfig) (*Limiter, error) {
 		onMigrate: cfg.OnMigrate,
 		log:       cfg.Logger,
 	}
+	if l.facts = cfg.attribution; l.facts == nil {
+		l.facts = newAttribution(nil)
+	}
 	var err error
-	l.scheduler, err = ratelimit.NewScheduler[ChatID](ratelimit.Config{
+	l.scheduler, err = ratelimit.NewScheduler[place](ratelimit.Config{
 		Total:               cfg.Total,
 		Shared:              cfg.Shared,
 		InFlight:            cfg.Concurrent,
@@ -155,13 +162,14 @@ func Limit(l *Limiter) Middleware {
 			if err := l.breakers.refuses(ctx, call); err != nil {
 				return nil, err
 			}
+			l.wide.hold(l, call.Key)
 			permit, err := l.scheduler.Admit(ctx, l.request(ctx, call))
 			if err != nil {
 				return nil, throttled(ctx, call, err)
 			}
 			defer permit.Release()
 			call.ticket = permit.Ticket()
-			start := l.blame.clock()
+			start := l.facts.clock()
 			result, err := next.Invoke(ctx, call)
 			return result, l.learn(ctx, call, permit.Began(), start, result, err)
 		})
@@ -169,8 +177,8 @@ func Limit(l *Limiter) Middleware {
 }
 
 // request says what a call takes.
-func (l *Limiter) request(ctx context.Context, call *Call) ratelimit.Request[ChatID] {
-	r := ratelimit.Request[ChatID]{
+func (l *Limiter) request(ctx context.Context, call *Call) ratelimit.Request[place] {
+	r := ratelimit.Request[place]{
 		Tenant:   call.Key,
 		Key:      l.place(call),
 		KeyClass: classNone,
@@ -199,28 +207,36 @@ func (l *Limiter) request(ctx context.Context, call *Call) ratelimit.Request[Cha
 	return r
 }
 
-// place is the key that a call is limited by: its chat, by number where the
-// username's is known. What has no chat has its method, which Telegram may
-// limit too (setWebhook); it is no username, since it has no "@".
-func (l *Limiter) place(call *Call) ChatID {
-	switch {
-	case call.Chat.IsZero():
-		return ChatID{Username: call.Method}
-	case call.Chat.Username != "":
-		return l.names.resolve(call.Chat)
+// place is the key by which a call is limited and frozen: its chat, by number
+// where the username's is known, and its method. All methods that send messages
+// share one place in a chat, since they share its limit. Each other method has
+// one of its own, because Telegram limits it apart (createForumTopic,
+// setChatTitle, sendChatAction): its 429 says nothing about messages.
+type place struct {
+	chat   ChatID
+	method string // empty for messages
+}
+
+func (l *Limiter) place(call *Call) place {
+	p := place{chat: call.Chat}
+	if call.Chat.Username != "" {
+		p.chat = l.names.resolve(call.Chat)
 	}
-	return call.Chat
+	if call.Chat.IsZero() || !counts(call.Method) {
+		p.method = call.Method
+	}
+	return p
 }
 
 // scopeOf is the narrowest scope of a call.
-func (l *Limiter) scopeOf(call *Call) ratelimit.Scope[ChatID] {
-	return ratelimit.Scope[ChatID]{Level: ratelimit.LevelKey, Tenant: call.Key, Key: l.place(call)}
+func (l *Limiter) scopeOf(call *Call) ratelimit.Scope[place] {
+	return ratelimit.Scope[place]{Level: ratelimit.LevelKey, Tenant: call.Key, Key: l.place(call)}
 }
 
 // learn draws conclusions from an outcome, and returns the error.
 func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
 	if err == nil {
-		l.blame.succeeded(call.Key, began, start)
+		l.succeeded(call.Key, began, start)
 		if call.Chat.Username != "" {
 			l.learnName(call, result)
 		}
@@ -235,7 +251,7 @@ func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.
 		return l.freeze(ctx, call, began, start, e)
 	case errors.Migrated:
 		if to := e.MigrateTo; to != 0 {
-			l.scheduler.Move(call.Key, l.place(call), ChatID{ID: to})
+			l.scheduler.Move(call.Key, place{chat: l.names.resolve(call.Chat)}, place{chat: ChatID{ID: to}})
 			if l.onMigrate != nil {
 				l.onMigrate(ctx, call.Key, call.Chat.ID, to)
 			}
@@ -244,22 +260,33 @@ func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.
 	return err
 }
 
-// freeze holds back what a 429 is about: its chat for exactly as long as it
-// says, and what else it is held to be about; see blame.
+// succeeded ends what a success shows to be over.
+func (l *Limiter) succeeded(tenant string, began bool, start time.Time) {
+	refused, starts := l.facts.succeeded(tenant, began, start, l.facts.clock())
+	if refused {
+		l.wide.end(l)
+	}
+	if starts {
+		l.scheduler.Thaw(ratelimit.Scope[place]{Level: ratelimit.LevelStarts})
+	}
+}
+
+// freeze holds back what a 429 is about: its method in its chat for exactly as
+// long as it says, and what else it belongs to; see attribution.
 func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, start time.Time, e *errors.Error) error {
-	now := time.Now()
+	now := l.facts.clock()
 	wait := max(e.RetryAfter, time.Second)
 	own := l.scopeOf(call)
-	v := l.blame.refused(call.Key, own.Key, began, start, now, now.Add(wait))
+	v := l.facts.of429(call.Key, own.Key, began, start, now, now.Add(wait))
 	l.scheduler.Freeze(own, now.Add(wait))
 	switch v.scope {
 	case errors.ScopeTenant:
-		l.scheduler.Freeze(ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: call.Key}, v.until)
+		l.scheduler.Freeze(ratelimit.Scope[place]{Level: ratelimit.LevelTenant, Tenant: call.Key}, v.until)
 	case errors.ScopeAll:
-		l.scheduler.Freeze(ratelimit.Scope[ChatID]{}, v.until)
+		l.wide.begin(l, v.until, call.Key)
 	}
 	if v.starts {
-		l.scheduler.Freeze(ratelimit.Scope[ChatID]{Level: ratelimit.LevelStarts}, v.startsUntil)
+		l.scheduler.Freeze(ratelimit.Scope[place]{Level: ratelimit.LevelStarts}, v.startsUntil)
 	}
 	attrs := []slog.Attr{
 		slog.String("key", call.Key), slog.String("method", call.Method),

@@ -289,15 +289,16 @@ func (s *storm) refuses(c bottest.Call, now time.Time) bool {
 	return s.covers(c) && (s.until.IsZero() || now.Before(s.until))
 }
 
-// refusals is after how many refusals a storm's scope is known: see blame.
-func (s *storm) refusals() int {
+// refusals is after how many refusals a storm's scope is known to all whom it
+// binds: see attribution. Each innocent tenant finds out for itself.
+func (s *storm) refusals(tenants int) int {
 	switch {
 	case s.chat != "":
 		return 1
 	case s.bot != nil:
 		return chatsInARow
 	}
-	return botsInARow*(chatsInARow-1) + chatsInARow
+	return tenants + chatsInARow
 }
 
 func TestAStormOfRefusalsIsRiddenOut(t *testing.T) {
@@ -385,7 +386,7 @@ func TestAStormOfRefusalsIsRiddenOut(t *testing.T) {
 				over := len(s.ends) > 0 && time.Now().After(s.ends[len(s.ends)-1])
 				if over {
 					s.remove()
-					assert.LessOrEqual(t, len(s.ends), s.refusals(), "%+v", s)
+					assert.LessOrEqual(t, len(s.ends), s.refusals(len(c.tenants)), "%+v", s)
 				}
 				return over
 			})

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -107,86 +106,13 @@ func TestA429OfAChatHoldsBackThatChatForAsLongAsItSays(t *testing.T) {
 	})
 }
 
-func TestTheNarrowestScopeIsBlamed(t *testing.T) {
-	now := time.Now()
-	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
-	a, b := ChatID{ID: 1}, ChatID{ID: -2}
-	var blame blame
-	// refused is by a call that lasted a moment, and is to wait for a minute.
-	refused := func(key string, chat ChatID, s int) errors.Scope {
-		return blame.refused(key, chat, false, at(s), at(s), at(s+60)).scope
-	}
-	assert.Equal(t, errors.ScopeChat, refused("x", a, 0), "one chat")
-	assert.Equal(t, errors.ScopeChat, refused("x", a, 1), "the same chat")
-	assert.Equal(t, errors.ScopeTenant, refused("x", b, 2), "two chats in a row")
-	blame.succeeded("x", false, at(-1))
-	assert.Equal(t, errors.ScopeTenant, refused("x", a, 3), "a success that began before tells nothing")
-	blame.succeeded("x", false, at(4))
-	assert.Equal(t, errors.ScopeChat, refused("x", b, 5), "a success in between")
-	assert.Equal(t, errors.ScopeChat, refused("x", a, 60), "long after")
-
-	blame.succeeded("x", false, at(100))
-	assert.Equal(t, errors.ScopeChat, refused("x", a, 101))
-	assert.Equal(t, errors.ScopeChat, refused("y", a, 102))
-	assert.Equal(t, errors.ScopeAll, refused("z", a, 103), "three bots in a row")
-	blame.succeeded("w", false, at(104))
-	assert.Equal(t, errors.ScopeTenant, refused("z", b, 105), "another bot's success clears all")
-	assert.Equal(t, errors.ScopeChat, refused("v", a, 200))
-	assert.Equal(t, errors.ScopeChat, refused("u", a, 211), "too far apart")
-	assert.Equal(t, errors.ScopeChat, refused("t", a, 222))
-
-	assert.Equal(t, errors.ScopeChat, blame.refused("s", a, false, at(300), at(301), at(400)).scope)
-	assert.Equal(t, errors.ScopeChat, blame.refused("s", b, false, at(300), at(302), at(400)).scope, "under way together")
-	assert.Equal(t, errors.ScopeTenant, blame.refused("s", b, false, at(303), at(303), at(400)).scope)
-}
-
-func TestAWiderScopeLastsAsLongAsTheShortestWaitThatLedToIt(t *testing.T) {
-	now := time.Now()
-	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
-	var b blame
-	b.refused("x", ChatID{ID: 1}, false, at(0), at(0), at(3))
-	b.refused("y", ChatID{ID: 2}, false, at(1), at(1), at(7200))
-	v := b.refused("z", ChatID{ID: 3}, false, at(2), at(2), at(5))
-	assert.Equal(t, errors.ScopeAll, v.scope)
-	assert.Equal(t, at(3), v.until)
-}
-
-func TestOneBotThatBeginsAndIsRefusedDoesNotKeepOthersFromBeginning(t *testing.T) {
-	now := time.Now()
-	var b blame
-	v := b.refused("x", ChatID{ID: 1}, true, now, now, now.Add(time.Hour))
-	assert.Equal(t, verdict{scope: errors.ScopeChat}, v)
-	v = b.refused("y", ChatID{ID: 1}, true, now, now, now.Add(time.Minute))
-	assert.True(t, v.starts, "two do")
-	assert.Equal(t, now.Add(time.Minute), v.startsUntil)
-	v = b.refused("z", ChatID{ID: 1}, true, now, now, now.Add(time.Minute))
-	assert.Equal(t, errors.ScopeChat, v.scope, "and say nothing of those that have begun")
-	b.succeeded("w", true, now.Add(time.Second))
-	v = b.refused("z", ChatID{ID: 2}, true, now.Add(2*time.Second), now.Add(2*time.Second), now.Add(time.Minute))
-	assert.False(t, v.starts, "until one begins")
-}
-
-func TestWhatIsSuspectedIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var b blame
-		for i := range 2 * maxSuspects {
-			b.refused(fmt.Sprint(i), ChatID{ID: 1}, false, time.Now(), time.Now(), time.Now().Add(time.Second))
-		}
-		assert.LessOrEqual(t, len(b.bots), maxSuspects)
-		time.Sleep(rowTime + 1)
-		b.succeeded("other", false, time.Now())
-		assert.Zero(t, b.suspects.Load(), "and a success looks no further")
-		assert.True(t, b.clock().IsZero())
-	})
-}
-
 func TestACallThatWouldWaitTooLongFailsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := bottest.New(bottest.Config{})
 		s, l := limited(t, srv, LimitConfig{ColdStarts: warm})
 		token, _ := ParseToken(srv.NewBot("shop_bot").Token())
 		bot := s.Bot("shop", token, gotgbot.User{})
-		l.scheduler.Freeze(ratelimit.Scope[ChatID]{Level: ratelimit.LevelTenant, Tenant: "shop"}, time.Now().Add(time.Hour))
+		l.scheduler.Freeze(ratelimit.Scope[place]{Level: ratelimit.LevelTenant, Tenant: "shop"}, time.Now().Add(time.Hour))
 		begin := time.Now()
 		_, err := bot.GetMe(nil)
 		assert.Equal(t, errors.Throttled, errors.KindOf(err))
@@ -249,7 +175,7 @@ func TestAUsernameIsAKeyOfItsOwnUntilItsIDIsKnown(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close()
 	call := &Call{Key: "x", Method: "sendMessage", Chat: ParseChatID("@News")}
-	assert.Equal(t, ChatID{Username: "@news"}, l.place(call))
+	assert.Equal(t, place{chat: ChatID{Username: "@news"}}, l.place(call))
 	invoke := Limit(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) {
 		return []byte(`{"message_id":1,"chat":{"id":-1001}}`), nil
 	}))
@@ -257,7 +183,7 @@ func TestAUsernameIsAKeyOfItsOwnUntilItsIDIsKnown(t *testing.T) {
 		_, err = invoke.Invoke(context.Background(), call)
 		require.NoError(t, err)
 	}
-	assert.Equal(t, ChatID{ID: -1001}, l.place(call))
+	assert.Equal(t, place{chat: ChatID{ID: -1001}}, l.place(call))
 	assert.Equal(t, 1, l.Stats(0).Keys, "both names are one")
 }
 

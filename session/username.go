@@ -60,5 +60,5 @@ func (l *Limiter) learnName(call *Call, result json.RawMessage) {
 		return
 	}
 	l.names.ids.Add(call.Chat.Username, knownName{id: id, until: time.Now().Add(nameTTL)})
-	l.scheduler.Move(call.Key, call.Chat, ChatID{ID: id})
+	l.scheduler.Move(call.Key, place{chat: call.Chat}, place{chat: ChatID{ID: id}})
 }
