@@ -33,6 +33,7 @@ type attempt struct {
 	files  *fileBody    // the body of an upload, else nil
 	size   int64        // of the body; below 0 where it is not announced
 	direct bool         // the transport reads text itself
+	begun  time.Time
 	url    url.URL
 	trace  httptrace.ClientTrace
 
@@ -61,8 +62,8 @@ var (
 // attempt.
 type usedConn struct {
 	*conn
-	reused bool
-	mark   int64
+	kept bool // it was there before the attempt
+	mark int64
 }
 
 // watch returns a context whose trace tells the attempt of its connection and
@@ -83,9 +84,8 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if c == nil {
 		return
 	}
-	c.used.Store(true)
 	c.calls.Add(1)
-	if former := a.link.Swap(&usedConn{conn: c, reused: info.Reused, mark: c.written.Load()}); former != nil {
+	if former := a.link.Swap(&usedConn{conn: c, kept: info.Reused || c.since.Before(a.begun), mark: c.written.Load()}); former != nil {
 		former.calls.Add(-1) // net/http took another connection before it wrote anything
 	}
 }
@@ -144,7 +144,7 @@ func (a *attempt) notWritten(err error) bool {
 // nobody's failure.
 func (a *attempt) staleConn(err error) bool {
 	link := a.link.Load()
-	return link != nil && link.reused && !a.answered.Load() && (a.notWritten(err) || excludedByGoAway(err))
+	return link != nil && link.kept && !a.answered.Load() && (a.notWritten(err) || excludedByGoAway(err))
 }
 
 // The texts of net/http's HTTP/2 for a stream that the server has certainly not
@@ -187,7 +187,7 @@ func (a *attempt) start(timeout time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if timeout > 0 {
-		a.deadline = time.Now().Add(timeout)
+		a.deadline = a.begun.Add(timeout)
 		a.arm(timeout, errAttemptTimeout)
 	}
 }
@@ -266,7 +266,7 @@ func (a *attempt) end() {
 	}
 	link.calls.Add(-1)
 	if a.fired() != nil && !a.answered.Load() {
-		link.table.closeIdle(link.address)
+		link.table.closeIdle(link.address, a.begun)
 	}
 }
 

@@ -62,7 +62,7 @@ func (t *connTable) release() { <-t.places }
 // add remembers a connection to an address. The connection gives its place back
 // when it is closed.
 func (t *connTable) add(c net.Conn, address string) (net.Conn, error) {
-	tracked := &conn{Conn: c, table: t, address: address}
+	tracked := &conn{Conn: c, table: t, address: address, since: time.Now()}
 	t.mu.Lock()
 	closed := t.closed
 	if !closed {
@@ -77,12 +77,13 @@ func (t *connTable) add(c net.Conn, address string) (net.Conn, error) {
 	return tracked, nil
 }
 
-// closeIdle closes the connections to an address that carry no call.
-func (t *connTable) closeIdle(address string) {
+// closeIdle closes the connections to an address that carry no call and were
+// made before a time. net/http also keeps connections that no call ever had.
+func (t *connTable) closeIdle(address string, before time.Time) {
 	t.mu.Lock()
 	var idle []*conn
 	for c := range t.open {
-		if c.address == address && c.used.Load() && c.calls.Load() == 0 {
+		if c.address == address && c.calls.Load() == 0 && c.since.Before(before) {
 			idle = append(idle, c)
 		}
 	}
@@ -119,7 +120,7 @@ type conn struct {
 	address string // that it was dialed to
 	once    sync.Once
 
-	used    atomic.Bool            // a call has had it
+	since   time.Time              // when it was made
 	calls   atomic.Int32           // that have it now
 	written atomic.Int64           // bytes that the kernel took
 	merge   atomic.Pointer[merger] // not nil for HTTP/2, whose writes it merges

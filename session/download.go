@@ -36,7 +36,7 @@ func (s *Session) Download(ctx context.Context, bot *gotgbot.Bot, filePath strin
 	if err != nil {
 		return nil, err
 	}
-	d := &download{ctx: flight, wire: s.wire, call: call, end: flight.end, attempt: &attempt{}}
+	d := &download{ctx: flight, wire: s.wire, call: call, end: flight.end, attempt: &attempt{begun: time.Now()}}
 	if err := d.open(s.timeout, filePath); err != nil {
 		flight.end()
 		return nil, err

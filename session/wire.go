@@ -43,7 +43,7 @@ func (w *wire) Invoke(ctx context.Context, call *Call) (json.RawMessage, error) 
 // closed before it took anything, so that the call can go out at once over
 // another one.
 func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, again bool, err error) {
-	a := &attempt{firstByte: w.firstByteFor(call), size: call.body.size, direct: w.own && !call.Upload}
+	a := &attempt{begun: time.Now(), firstByte: w.firstByteFor(call), size: call.body.size, direct: w.own && !call.Upload}
 	if err := ctx.Err(); err != nil {
 		return nil, false, w.failed(ctx, call, a, err)
 	}
