@@ -19,7 +19,7 @@
 // that a message comes twice:
 //
 //	guard, err := session.NewGuard(session.GuardConfig{})
-//	s, err := session.New(session.Config{Middleware: guard.Middleware()})
+//	s, err := session.New(session.Config{Guard: guard})
 //
 // What it is made of knows nothing of Telegram, and is useful by itself:
 // [github.com/tgfleet/tgfleet/ratelimit] has buckets and the fair scheduler,

@@ -29,9 +29,9 @@ func register(ctx context.Context, token string, chatID int64) error {
 	monitor, _ := health.New(health.Config{})                          // how each bot does; with a Store, after restarts too
 	guard, _ := session.NewGuard(session.GuardConfig{Health: monitor}) // limits, breakers, retries; a zero config is never wrong
 	defer guard.Close()
-	s, _ := session.New(session.Config{Middleware: guard.Middleware()})
+	s, _ := session.New(session.Config{Guard: guard})
 	defer s.Close(ctx)
-	pool, err := tenant.NewPool(s, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: guard.Limiter})
+	pool, err := tenant.NewPool(s, tenant.NewMemoryStore(), tenant.PoolConfig{Limiter: guard})
 	if err != nil {
 		return err
 	}

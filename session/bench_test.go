@@ -111,8 +111,8 @@ func BenchmarkCall(b *testing.B) {
 		cfg.Health = newMonitor(b)
 		cfg.Usage, _ = newRecorder(b)
 		send(b, fleetBot(b, session.Config{
-			Transport:  newMemoryWire(),
-			Middleware: append(newGuard(b, cfg).Middleware(), observe),
+			Transport: newMemoryWire(),
+			Guard:     newGuard(b, cfg), AttemptMiddleware: []session.Middleware{observe},
 		}))
 	})
 }
@@ -123,7 +123,7 @@ func BenchmarkAdmission(b *testing.B) {
 	for _, bots := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("bots=%d", bots), func(b *testing.B) {
 			done := session.InvokerFunc(func(context.Context, *session.Call) (json.RawMessage, error) { return nil, nil })
-			chain := session.Chain(done, newGuard(b, wide()).Middleware()...)
+			chain := session.Chain(done, newGuard(b, wide()).Middleware())
 			ctx := context.Background()
 			calls := make([]session.Call, bots)
 			for i := range calls {

@@ -176,8 +176,8 @@ func quiet(t *testing.T, s *session.Session, g *session.Guard) {
 		assert.NoError(t, err)
 		assert.Zero(t, time.Since(begin))
 	}
-	assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
-	assert.Zero(t, g.Breakers.Platform().Openings)
+	assert.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
+	assert.Zero(t, g.Stats(0).Platform.Openings)
 }
 
 func TestSlowCallsOfTwoBotsAreFeltByNobodyElse(t *testing.T) {

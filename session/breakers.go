@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -11,12 +10,13 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 )
 
-// BreakerConfig configures [Breakers]. Its zero value is a good one.
+// BreakerConfig configures the circuit breakers of a [Guard]. Its zero value is
+// a good one.
 type BreakerConfig struct {
 	// Tenant configures every bot's breaker. Its zero value opens after five
 	// failures in a row, for a minute each time, and closes after two probes
 	// that succeed. Classify, RetryAfter and OnStateChange must be nil: what counts
-	// for whom is said at [Breakers].
+	// for whom is said at [Guard].
 	Tenant breaker.Config
 	// Platform configures the breaker of all bots together. Its zero value
 	// opens after ten of the platform's failures in a row, when half of at
@@ -28,9 +28,6 @@ type BreakerConfig struct {
 	// [breaker.GroupConfig]. 0 means 131,072.
 	MaxTenants int
 
-	// attribution decides whose a failure is; nil makes one.
-	attribution *attribution
-
 	// OnTenant hears of every change of a bot's breaker, and OnPlatform of the
 	// platform's, on the goroutine of a call, which waits for it. Nil hears
 	// nothing; what opens and closes is logged in any case.
@@ -40,34 +37,11 @@ type BreakerConfig struct {
 	Logger *slog.Logger
 }
 
-// Breakers stop calls to what fails: one breaker for each bot, since one that
+// breakers stop calls to what fails: one breaker for each bot, since one that
 // is broken fails on each call, and one for the platform, since in an outage
-// all of them fail and none is to blame. [Break] makes the middleware of it.
-//
-// What counts for which:
-//
-//   - An answer shows that the platform works, whatever it says, and a good
-//     one, or one that finds fault with the call (400, 403), that the bot does.
-//   - 401 and "logged out" are failures of the bot.
-//   - A server error, a time-out, a broken connection or a bad reply is a
-//     failure of the platform if a third of the active bots see it, three at
-//     least, and no call of any bot was answered meanwhile. It is a failure of
-//     the bot if its call before failed too.
-//   - Calls that take longer than 7 s are a failure of the platform if they are
-//     of half of the active bots. They are no failure of a bot.
-//   - While the platform's breaker is open, a bot that has not failed for ten
-//     minutes passes. If it is answered, the breaker closes.
-//   - 404, 409 and 429 say nothing of the bot. A call that its caller gave up, or that
-//     failed in this process, says nothing at all; one that had no answer by the
-//     caller's deadline does, if it lasted 2 s or more.
-//
-// How long an upload takes is not looked at. A long poll asks getMe first
-// while the platform or the bot is not known to work, since its own answer
-// would come too late to tell.
-//
-// A bot's state is kept by its key, so it outlives the bot. Breakers are safe
-// for concurrent use.
-type Breakers struct {
+// all of them fail and none is to blame. A bot's state is kept by its key, so it
+// outlives the bot.
+type breakers struct {
 	tenants  *breaker.Group[string]
 	platform *breaker.Breaker
 	facts    *attribution
@@ -75,9 +49,9 @@ type Breakers struct {
 	log      *slog.Logger
 }
 
-// NewBreakers returns breakers that are all closed. The error names every bad
+// newBreakers returns breakers that are all closed. The error names every bad
 // field of cfg.
-func NewBreakers(cfg BreakerConfig) (*Breakers, error) {
+func newBreakers(cfg BreakerConfig, facts *attribution) (*breakers, error) {
 	var bad []error
 	for _, c := range []struct {
 		name string
@@ -92,10 +66,7 @@ func NewBreakers(cfg BreakerConfig) (*Breakers, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Breakers{log: cfg.Logger, facts: cfg.attribution}
-	if b.facts == nil {
-		b.facts = newAttribution(nil)
-	}
+	b := &breakers{log: cfg.Logger, facts: facts}
 	b.facts.known = func() int { return b.tenants.Stats().Keys }
 	platform := platformDefaults(cfg.Platform)
 	orElse(&cfg.Tenant.OpenTime, time.Minute)
@@ -168,22 +139,8 @@ func judge(_ context.Context, err error) breaker.Verdict {
 // errNothing stands for a result that says nothing of the callee.
 var errNothing = errors.New("says nothing")
 
-// Tenant returns what a bot's breaker has counted, and Platform the platform's.
-func (b *Breakers) Tenant(key string) breaker.Counts { return b.tenants.Counts(key) }
-
-// Platform is described at [Breakers.Tenant].
-func (b *Breakers) Platform() breaker.Counts { return b.platform.Counts() }
-
-// Force moves a bot's breaker to a state, and ForcePlatform the platform's; see
-// [breaker.Breaker.Force]. [breaker.Closed] lets calls pass again at once.
-func (b *Breakers) Force(key string, s breaker.State) error { return b.tenants.Force(key, s) }
-
-// ForcePlatform is described at [Breakers.Force]. Only [breaker.ForcedOpen] lets
-// no bot ask how the platform is.
-func (b *Breakers) ForcePlatform(s breaker.State) error { return b.platform.Force(s) }
-
 // changed keeps count of what is open.
-func (b *Breakers) changed(key string, c breaker.Change) {
+func (b *breakers) changed(key string, c breaker.Change) {
 	if c.Watched {
 		return
 	}
@@ -207,80 +164,79 @@ func (b *Breakers) changed(key string, c breaker.Change) {
 		slog.String("reason", c.Reason.String()), slog.Duration("open_for", c.OpenFor))
 }
 
-// Break is the middleware that refuses calls to what fails. Place it after
-// [Limit], so that a probe does not wait for its turn with the place of a probe
-// in hand, and name the Breakers in [LimitConfig] too, so that what is refused
-// anyway does not wait first. A refusal is an error of kind
-// [errors.BreakerOpen]; nothing was sent.
-//
-// [Session.NewBot] passes its bot's breaker, since it is how one finds out
-// whether a token works. If it does the breaker is closed.
-func Break(b *Breakers) Middleware {
-	return func(next Invoker) Invoker {
-		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
-			if isLongPoll(call.Method) {
-				return b.poll(ctx, call, next)
-			}
-			return b.invoke(ctx, call, next)
-		})
-	}
+// passage is a call's way through the breakers.
+type passage struct {
+	breakers      *breakers
+	call          *Call
+	platform, own breaker.Permit
+	open          bool // it passed the platform's open breaker
+	finding       bool // it finds out whether a bot works, and passes the bot's breaker
+	start         time.Time
 }
 
-func (b *Breakers) invoke(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
-	start := b.clock()
-	if b.facts.overdue(start) {
+// begin lets a call pass, or refuses it. The passage must be ended.
+func (b *breakers) begin(ctx context.Context, call *Call) (p passage, err error) {
+	p = passage{breakers: b, call: call, finding: findsOut(ctx), start: b.clock()}
+	if b.facts.overdue(p.start) {
 		b.tooSlow()
 	}
-	platform, refusal := b.platform.Allow()
-	if refusal != nil && !b.passesOpen(call.Key, start) {
-		return nil, refusedBy(call, errors.ScopeAll, refusal)
-	}
-	defer platform.Cancel() // for a panic
-	var own breaker.Permit
-	finding := findsOut(ctx)
-	if !finding {
-		var err error
-		if own, err = b.tenants.Allow(call.Key); err != nil {
-			return nil, refusedBy(call, errors.ScopeTenant, err)
+	var refusal error
+	if p.platform, refusal = b.platform.Allow(); refusal != nil {
+		if !b.passesOpen(call.Key, p.start) {
+			return p, refusedBy(call, errors.ScopeAll, refusal)
 		}
-		defer own.Cancel()
+		p.open = true
+	}
+	if !p.finding {
+		if p.own, err = b.tenants.Allow(call.Key); err != nil {
+			p.platform.Cancel()
+			return p, refusedBy(call, errors.ScopeTenant, err)
+		}
 	}
 	if call.slow {
-		platform.Pause()
-		own.Pause()
+		p.platform.Pause()
+		p.own.Pause()
 	} else {
-		b.facts.begin(&call.node, call.Key, start)
-		defer func() {
-			if call.node.listed { // after a panic
-				b.facts.finish(&call.node, b.clock(), false)
-			}
-		}()
+		b.facts.begin(&call.node, call.Key, p.start)
 	}
-	result, err := next.Invoke(ctx, call)
-	ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
-	if call.node.listed && b.facts.finish(&call.node, b.clock(), ofPlatform == nil) {
+	return p, nil
+}
+
+// cancel ends a passage that was not ended, after a panic.
+func (p *passage) cancel() {
+	if p.call.node.listed {
+		p.breakers.facts.finish(&p.call.node, p.breakers.clock(), false)
+	}
+	p.platform.Cancel()
+	p.own.Cancel()
+}
+
+// end tells the breakers of a call's outcome.
+func (p *passage) end(ctx context.Context, err error) {
+	b := p.breakers
+	ofTenant, ofPlatform := b.conclude(ctx, p.call.Key, p.start, err)
+	if p.call.node.listed && b.facts.finish(&p.call.node, b.clock(), ofPlatform == nil) {
 		b.tooSlow()
 	}
-	platform.Done(ctx, ofPlatform)
+	p.platform.Done(ctx, ofPlatform)
 	if ofPlatform == nil && b.open.Load() > 0 {
-		b.works(ctx, refusal != nil)
+		b.works(ctx, p.open)
 	}
-	own.Done(ctx, ofTenant)
-	if finding && err == nil {
-		b.tenants.Reset(call.Key)
+	p.own.Done(ctx, ofTenant)
+	if p.finding && err == nil {
+		b.tenants.Reset(p.call.Key)
 	}
-	return result, err
 }
 
 // passesOpen reports whether a bot's call passes the platform's open breaker.
 // The breaker is open by the failures of others, so the call of an innocent bot
 // is the best probe there is.
-func (b *Breakers) passesOpen(tenant string, now time.Time) bool {
+func (b *breakers) passesOpen(tenant string, now time.Time) bool {
 	return b.platform.State() != breaker.ForcedOpen && b.facts.innocent(tenant, now)
 }
 
 // tooSlow opens the platform's breaker, because most bots wait for long.
-func (b *Breakers) tooSlow() {
+func (b *breakers) tooSlow() {
 	if b.platform.State() == breaker.Closed {
 		b.platform.Trip(0)
 	}
@@ -288,7 +244,7 @@ func (b *Breakers) tooSlow() {
 
 // works is called after an answer while a breaker is open. The answer to a call
 // that passed the platform's open breaker is a probe's.
-func (b *Breakers) works(ctx context.Context, passed bool) {
+func (b *breakers) works(ctx context.Context, passed bool) {
 	if passed {
 		b.platform.ProbeNow()
 		if p, err := b.platform.Allow(); err == nil {
@@ -300,27 +256,22 @@ func (b *Breakers) works(ctx context.Context, passed bool) {
 	}
 }
 
-// poll is invoke for a long poll. It holds no permit while it waits for
-// updates, and takes no probe's place: what it has learned is told at its end.
-func (b *Breakers) poll(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
-	if err := b.refuses(ctx, call); err != nil {
-		return nil, err
-	}
-	if !passes(b.platform.State()) || !passes(b.tenants.State(call.Key)) {
-		if _, err := b.invoke(ctx, call.ask("getMe"), next); err != nil {
-			return nil, err
-		}
-	}
-	start := b.clock()
-	result, err := next.Invoke(ctx, call)
-	ofTenant, ofPlatform := b.conclude(ctx, call.Key, start, err)
+// unsure reports whether the platform or a bot is not known to work, so that a
+// long poll should ask first: its own answer would come too late to tell.
+func (b *breakers) unsure(tenant string) bool {
+	return !passes(b.platform.State()) || !passes(b.tenants.State(tenant))
+}
+
+// polled tells the breakers of a long poll's outcome. A poll holds no permit
+// while it waits for updates, and takes no probe's place.
+func (b *breakers) polled(ctx context.Context, tenant string, start time.Time, err error) {
+	ofTenant, ofPlatform := b.conclude(ctx, tenant, start, err)
 	if p, err := b.platform.Allow(); err == nil {
 		p.Done(ctx, ofPlatform)
 	}
-	if p, err := b.tenants.Allow(call.Key); err == nil {
+	if p, err := b.tenants.Allow(tenant); err == nil {
 		p.Done(ctx, ofTenant)
 	}
-	return result, err
 }
 
 // passes reports whether a breaker lets all calls pass.
@@ -328,12 +279,12 @@ func passes(s breaker.State) bool {
 	return s == breaker.Closed || s == breaker.Disabled || s == breaker.WatchOnly
 }
 
-func (b *Breakers) clock() time.Time { return b.facts.clock() }
+func (b *breakers) clock() time.Time { return b.facts.clock() }
 
 // refuses returns the error of a call that would be refused for some time to
 // come, without asking for leave.
-func (b *Breakers) refuses(ctx context.Context, call *Call) error {
-	if b == nil || b.open.Load() == 0 {
+func (b *breakers) refuses(ctx context.Context, call *Call) error {
+	if b.open.Load() == 0 {
 		return nil
 	}
 	if s := b.platform.State(); s == breaker.ForcedOpen || s == breaker.Open {
@@ -367,7 +318,7 @@ func refusedBy(call *Call, scope errors.Scope, err error) error {
 
 // conclude says what an outcome counts as for the bot's breaker and for the
 // platform's: nil for a success, errNothing, or the failure.
-func (b *Breakers) conclude(ctx context.Context, key string, start time.Time, err error) (tenant, platform error) {
+func (b *breakers) conclude(ctx context.Context, key string, start time.Time, err error) (tenant, platform error) {
 	kind := errors.KindOf(err)
 	e, _ := errors.AsType[*errors.Error](err)
 	answered := err == nil || e != nil && e.Code != 0

@@ -39,7 +39,7 @@
 //	guard, err := session.NewGuard(session.GuardConfig{})
 //	...
 //	defer guard.Close()
-//	s, err := session.New(session.Config{Middleware: guard.Middleware()})
+//	s, err := session.New(session.Config{Guard: guard})
 //
 // Calls then wait for their turn, as long as their context lets them and a
 // minute at most. [Bulk] marks those that may wait behind others, such as a

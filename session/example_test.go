@@ -73,12 +73,12 @@ func ExampleNewGuard() {
 		panic(err)
 	}
 	defer guard.Close()
-	s, err := session.New(session.Config{Transport: srv.Transport(), Middleware: guard.Middleware()})
+	s, err := session.New(session.Config{Transport: srv.Transport(), Guard: guard})
 	if err != nil {
 		panic(err)
 	}
 	defer s.Close(context.Background())
-	if err := guard.Limiter.SetTenant("shop", session.Limits{Weight: 3, Concurrent: 20}); err != nil {
+	if err := guard.SetTenant("shop", session.Limits{Weight: 3, Concurrent: 20}); err != nil {
 		panic(err)
 	}
 

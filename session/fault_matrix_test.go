@@ -30,14 +30,14 @@ func guarded(t *testing.T, transport http.RoundTripper, cfg session.GuardConfig,
 	cfg.Retry.Policy.Jitter = retry.None
 	g, err := session.NewGuard(cfg)
 	require.NoError(t, err)
-	s, err := session.New(session.Config{Transport: transport, Middleware: append(g.Middleware(), observers...)})
+	s, err := session.New(session.Config{Transport: transport, Guard: g, AttemptMiddleware: observers})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		assert.NoError(t, s.Close(context.Background()))
-		stats := g.Limiter.Stats(0)
+		stats := g.Stats(0)
 		assert.Zero(t, stats.Waiting)
 		assert.Zero(t, stats.InFlight)
-		assert.Zero(t, g.Breakers.Platform().InFlight)
+		assert.Zero(t, g.Stats(0).Platform.InFlight)
 		g.Close()
 	})
 	return s, g
@@ -163,7 +163,7 @@ func TestTheFaultMatrix(t *testing.T) {
 						want.messages = 0 // neither sends one
 					}
 					assert.Equal(t, want, got, "%v", err)
-					tenant, platform := g.Breakers.Tenant("shop"), g.Breakers.Platform()
+					tenant, platform := g.Breaker("shop"), g.Stats(0).Platform
 					state := fmt.Sprintf("tenant %v %d, platform %v %d", tenant.State, tenant.ConsecutiveFailures, platform.State, platform.ConsecutiveFailures)
 					// The only bot that there is has seen it once, or a success ended the row.
 					wantPlatform := 0

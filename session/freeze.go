@@ -22,7 +22,7 @@ type wideFreeze struct {
 }
 
 // begin freezes the suspects until a time.
-func (w *wideFreeze) begin(l *Limiter, until time.Time, tenant string) {
+func (w *wideFreeze) begin(l *limiter, until time.Time, tenant string) {
 	w.mu.Lock()
 	if until.After(w.until) {
 		w.until = until
@@ -33,7 +33,7 @@ func (w *wideFreeze) begin(l *Limiter, until time.Time, tenant string) {
 }
 
 // hold freezes a tenant that is about to call, if it is a suspect.
-func (w *wideFreeze) hold(l *Limiter, tenant string) {
+func (w *wideFreeze) hold(l *limiter, tenant string) {
 	if !w.on.Load() {
 		return
 	}
@@ -57,7 +57,7 @@ func (w *wideFreeze) hold(l *Limiter, tenant string) {
 }
 
 // end thaws all, but for the freezes of their own that tenants have.
-func (w *wideFreeze) end(l *Limiter) {
+func (w *wideFreeze) end(l *limiter) {
 	if !w.on.Load() {
 		return
 	}

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -17,11 +16,11 @@ import (
 func watch(m *health.Monitor, r *usage.Recorder) Observer {
 	switch {
 	case m != nil && r != nil:
-		return Observers(HealthObserver(m), UsageObserver(r))
+		return observers{healthObserver(m), usageObserver(r)}
 	case m != nil:
-		return HealthObserver(m)
+		return healthObserver(m)
 	case r != nil:
-		return UsageObserver(r)
+		return usageObserver(r)
 	}
 	return nil
 }
@@ -59,12 +58,11 @@ func healthOf(s breaker.State) health.Breaker {
 	return health.BreakerClosed
 }
 
-// HealthObserver returns an observer that tells a monitor of every attempt, but
+// healthObserver returns an observer that tells a monitor of every attempt, but
 // for those of [Session.NewBot]: the token that it asks about may be anybody's,
 // given for any tenant, so its failure says nothing of the tenant's bot, and a
-// tenant that never was must not come to be known. [GuardConfig].Health
-// does this, and more.
-func HealthObserver(m *health.Monitor) Observer {
+// tenant that never was must not come to be known.
+func healthObserver(m *health.Monitor) Observer {
 	return ObserverFunc(func(ctx context.Context, o Observation) {
 		if findsOut(ctx) {
 			return
@@ -98,10 +96,10 @@ func hasty(ctx context.Context, waited time.Duration) bool {
 	return err != nil && (!errors.Is(err, context.DeadlineExceeded) || waited < patience)
 }
 
-// UsageObserver returns an observer that counts every attempt in a recorder,
-// but for those of [Session.NewBot], as in [HealthObserver]. Updates are counted
-// where they are received. [GuardConfig].Usage does it too.
-func UsageObserver(r *usage.Recorder) Observer {
+// usageObserver returns an observer that counts every attempt in a recorder,
+// with the exception of healthObserver. Updates are counted where they are
+// received.
+func usageObserver(r *usage.Recorder) Observer {
 	return ObserverFunc(func(ctx context.Context, o Observation) {
 		if findsOut(ctx) {
 			return
@@ -116,42 +114,13 @@ func UsageObserver(r *usage.Recorder) Observer {
 	})
 }
 
-// Observers returns an observer that tells several, one after the other. Nil
-// ones are skipped.
-func Observers(observers ...Observer) Observer {
-	return ObserverFunc(func(ctx context.Context, o Observation) {
-		for _, observer := range observers {
-			if observer != nil {
-				observer.Observe(ctx, o)
-			}
-		}
-	})
-}
+// observers tells several, one after the other.
+type observers []Observer
 
-// ObserveRefusals is the middleware that tells an observer of the calls which
-// this program held back: those that were throttled, or met an open breaker.
-// Place it outermost. [Observe], which has its place behind what refuses, does
-// not see them, so none is told of twice.
-func ObserveRefusals(observer Observer) Middleware {
-	return func(next Invoker) Invoker {
-		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
-			start := time.Now()
-			result, err := next.Invoke(ctx, call)
-			switch kind := errors.KindOf(err); kind {
-			case errors.Throttled, errors.BreakerOpen:
-				observer.Observe(ctx, Observation{
-					Key:     call.Key,
-					Method:  call.Method,
-					Chat:    call.Chat,
-					Attempt: call.Attempt,
-					Start:   start,
-					Latency: time.Since(start),
-					Kind:    kind,
-					Err:     err,
-				})
-			}
-			return result, err
-		})
+// Observe implements [Observer].
+func (all observers) Observe(ctx context.Context, o Observation) {
+	for _, observer := range all {
+		observer.Observe(ctx, o)
 	}
 }
 

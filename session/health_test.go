@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -15,6 +14,7 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 	"github.com/tgfleet/tgfleet/health"
 	"github.com/tgfleet/tgfleet/health/usage"
+	"github.com/tgfleet/tgfleet/ratelimit"
 	"github.com/tgfleet/tgfleet/retry"
 	"github.com/tgfleet/tgfleet/session"
 )
@@ -49,7 +49,7 @@ func TestHealthAndUsageHearOfEveryAttempt(t *testing.T) {
 			}
 			panic(r.URL.Path)
 		}),
-		Middleware: []session.Middleware{session.Observe(session.Observers(session.HealthObserver(monitor), nil, session.UsageObserver(recorder)))},
+		Middleware: []session.Middleware{session.Observe(session.Observers(session.HealthObserver(monitor), session.UsageObserver(recorder)))},
 	})
 	bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
 	ctx := t.Context()
@@ -123,26 +123,16 @@ func TestACallersHasteIsNoFailureOfTheBot(t *testing.T) {
 }
 
 func TestRefusalsAreToldOfOnceAndApart(t *testing.T) {
-	monitor := newMonitor(t)
-	refuse := errors.Throttled
-	s := newSession(t, session.Config{
-		Transport: answering(200, `{"ok":true,"result":true}`),
-		Middleware: []session.Middleware{
-			session.ObserveRefusals(session.HealthObserver(monitor)),
-			func(next session.Invoker) session.Invoker {
-				return session.InvokerFunc(func(ctx context.Context, call *session.Call) (json.RawMessage, error) {
-					if refuse != errors.None {
-						return nil, &errors.Error{Kind: refuse, Op: call.Method}
-					}
-					return next.Invoke(ctx, call)
-				})
-			},
-			session.Observe(session.HealthObserver(monitor)),
-		},
+	guard, monitor, _, _ := watchedGuard(t, session.GuardConfig{
+		Limit: session.LimitConfig{MaxWait: time.Nanosecond, Default: session.Limits{Private: ratelimit.Limit{Rate: 1e-9, Burst: 1}}},
 	})
-	client := s.Client("shop")
-	for _, refuse = range []errors.Kind{errors.Throttled, errors.BreakerOpen, errors.None, errors.BadRequest} {
-		_, _ = client.RequestWithContext(t.Context(), canary, "getMe", nil, nil)
+	s := newSession(t, session.Config{Transport: answering(200, okMessage), Guard: guard})
+	bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
+	require.NoError(t, guard.Force("shop", breaker.ForcedOpen))
+	for _, want := range []errors.Kind{errors.BreakerOpen, errors.None, errors.Throttled} {
+		_, err := bot.SendMessage(1, "hi", nil)
+		assert.Equal(t, want, errors.KindOf(err))
+		require.NoError(t, guard.Force("shop", breaker.Closed))
 	}
 	r, _ := monitor.Get("shop")
 	assert.EqualValues(t, 2, r.Refused)
@@ -172,7 +162,7 @@ func TestAGuardTellsOfAttemptsRefusalsAndBreakers(t *testing.T) {
 				}
 				return answering(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`).RoundTrip(r)
 			}),
-			Middleware: guard.Middleware(),
+			Guard: guard,
 		})
 		bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
 		for range 8 { // five fail, and three are refused
@@ -197,17 +187,17 @@ func TestAGuardTellsOfAttemptsRefusalsAndBreakers(t *testing.T) {
 		r, _ = monitor.Get("shop")
 		assert.Equal(t, health.BreakerClosed, r.Breaker)
 
-		require.NoError(t, guard.Breakers.Force("shop", breaker.ForcedOpen))
+		require.NoError(t, guard.Force("shop", breaker.ForcedOpen))
 		r, _ = monitor.Get("shop")
 		assert.Equal(t, health.BreakerOpen, r.Breaker, "whoever opened it")
-		require.NoError(t, guard.Breakers.Force("shop", breaker.WatchOnly))
+		require.NoError(t, guard.Force("shop", breaker.WatchOnly))
 		r, _ = monitor.Get("shop")
 		assert.Equal(t, health.BreakerClosed, r.Breaker, "it refuses nothing")
-		require.NoError(t, guard.Breakers.ForcePlatform(breaker.ForcedOpen))
+		require.NoError(t, guard.Force("", breaker.ForcedOpen))
 		assert.Equal(t, health.BreakerOpen, monitor.Fleet().Breaker)
-		require.NoError(t, guard.Breakers.ForcePlatform(breaker.Closed))
+		require.NoError(t, guard.Force("", breaker.Closed))
 		assert.Equal(t, health.BreakerClosed, monitor.Fleet().Breaker)
-		require.NoError(t, guard.Breakers.Force("nobody", breaker.Disabled))
+		require.NoError(t, guard.Force("nobody", breaker.Disabled))
 		_, found := monitor.Get("nobody")
 		assert.False(t, found)
 
@@ -234,7 +224,7 @@ func TestARateLimitShowsUntilItIsOver(t *testing.T) {
 				}
 				return answering(200, `{"ok":true,"result":{"message_id":7,"date":1,"chat":{"id":42,"type":"private"}}}`).RoundTrip(r)
 			}),
-			Middleware: guard.Middleware(),
+			Guard: guard,
 		})
 		start := time.Now()
 		done := make(chan error)
@@ -257,8 +247,8 @@ func TestARateLimitShowsUntilItIsOver(t *testing.T) {
 func TestATokenThatIsTriedSaysNothingOfTheTenant(t *testing.T) {
 	guard, monitor, recorder, store := watchedGuard(t, session.GuardConfig{})
 	s := newSession(t, session.Config{
-		Transport:  answering(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`),
-		Middleware: guard.Middleware(),
+		Transport: answering(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`),
+		Guard:     guard,
 	})
 	for range 10 {
 		_, err := s.NewBot(t.Context(), "a stranger's idea", mustToken(t, canary))

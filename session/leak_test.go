@@ -287,7 +287,8 @@ func showsNoToken(t *testing.T, token string) {
 			defer guard.Close()
 			cfg := f.cfg
 			cfg.APIURL, cfg.Logger = f.url, logger
-			cfg.Middleware = append(guard.Middleware(), session.Observe(session.LogObserver(logger)), session.Observe(session.LogObserver(logJSON)))
+			cfg.Guard = guard
+			cfg.AttemptMiddleware = []session.Middleware{session.Observe(session.LogObserver(logger)), session.Observe(session.LogObserver(logJSON))}
 			s := newSession(t, cfg)
 			trace := &httptrace.ClientTrace{
 				GetConn:          func(at string) { fmt.Fprintln(&out, "trace: get", at) },
@@ -338,7 +339,7 @@ func showsNoToken(t *testing.T, token string) {
 					fmt.Fprintln(&out, everything(err))
 				}
 			}
-			for _, v := range []any{own, s, s.Stats(), guard, guard.Limiter.Stats(10), guard.Breakers, cfg} {
+			for _, v := range []any{own, s, s.Stats(), guard, guard.Stats(10), cfg} {
 				fmt.Fprintf(&out, "%v %+v %#v\n", v, v, v)
 			}
 			assertNoSecret(t, out.String(), token)

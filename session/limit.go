@@ -10,8 +10,9 @@ import (
 	"github.com/tgfleet/tgfleet/ratelimit"
 )
 
-// LimitConfig configures a [Limiter]. Its zero value keeps Telegram's limits
-// for each bot and sets none on all bots together, since Telegram sets none.
+// LimitConfig configures the limits of a [Guard]. Its zero value keeps
+// Telegram's limits for each bot and sets none on all bots together, since
+// Telegram sets none.
 type LimitConfig struct {
 	// Default are the limits of every bot that has none of its own. Zero
 	// fields mean those of [TelegramLimits]. [ReactiveLimits] holds back only
@@ -31,7 +32,7 @@ type LimitConfig struct {
 	// [ColdStarts]; an empty list is no limit, which is right for a fake
 	// server and for one of your own. Bots that were called within WarmFor (0
 	// means an hour, a guess) have begun, and so have those that
-	// [Limiter.Warm] is told of: after a restart of this process Telegram
+	// [Guard.Warm] is told of: after a restart of this process Telegram
 	// still has loaded what was called shortly before.
 	ColdStarts []ratelimit.Limit
 	WarmFor    time.Duration
@@ -44,13 +45,6 @@ type LimitConfig struct {
 	// 100,000 and 10,000.
 	MaxWaiting, MaxWaitingPerBot int
 
-	// Breakers are those of [Break]: a call that they refuse, and will for some
-	// time, does not wait for its turn. Nil asks nobody.
-	Breakers *Breakers
-
-	// attribution decides what a 429 is about; nil makes one.
-	attribution *attribution
-
 	// OnMigrate hears of a group that became a supergroup with another id, on
 	// the goroutine of the call that was told so. Nil hears nothing.
 	OnMigrate func(ctx context.Context, key string, from, to int64)
@@ -58,18 +52,16 @@ type LimitConfig struct {
 	Logger *slog.Logger
 }
 
-// Limiter makes calls wait so that Telegram need not refuse them: each bot
+// limiter makes calls wait so that Telegram need not refuse them: each bot
 // keeps to its limits, all bots share fairly what binds them together, and
 // what Telegram refuses all the same freezes the narrowest scope that explains
-// it, for as long as Telegram says. [Limit] makes the middleware of it.
+// it, for as long as Telegram says.
 //
-// A bot's state is kept by its key, so it outlives the bot. A Limiter is safe
-// for concurrent use. Close it after the session.
-type Limiter struct {
+// A bot's state is kept by its key, so it outlives the bot.
+type limiter struct {
 	scheduler *ratelimit.Scheduler[place]
 	defaults  Limits
 	maxWait   time.Duration
-	breakers  *Breakers
 	facts     *attribution
 	wide      wideFreeze
 	names     *usernames
@@ -77,8 +69,8 @@ type Limiter struct {
 	log       *slog.Logger
 }
 
-// NewLimiter returns a Limiter. The error names every bad field of cfg.
-func NewLimiter(cfg LimitConfig) (*Limiter, error) {
+// newLimiter returns a limiter. The error names every bad field of cfg.
+func newLimiter(cfg LimitConfig, facts *attribution) (*limiter, error) {
 	orElse(&cfg.Concurrent, 1000)
 	orElse(&cfg.MaxWait, time.Minute)
 	if cfg.ColdStarts == nil {
@@ -87,16 +79,13 @@ func NewLimiter(cfg LimitConfig) (*Limiter, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Limiter{
+	l := &limiter{
 		defaults:  cfg.Default.or(TelegramLimits()),
 		maxWait:   max(cfg.MaxWait, 0),
-		breakers:  cfg.Breakers,
+		facts:     facts,
 		names:     newUsernames(),
 		onMigrate: cfg.OnMigrate,
 		log:       cfg.Logger,
-	}
-	if l.facts = cfg.attribution; l.facts == nil {
-		l.facts = newAttribution(nil)
 	}
 	var err error
 	l.scheduler, err = ratelimit.NewScheduler[place](ratelimit.Config{
@@ -116,9 +105,9 @@ func NewLimiter(cfg LimitConfig) (*Limiter, error) {
 	return l, nil
 }
 
-// SetTenant gives a bot limits of its own, at once; zero fields, and so zero
+// setTenant gives a bot limits of its own, at once; zero fields, and so zero
 // Limits, mean the default.
-func (l *Limiter) SetTenant(key string, limits Limits) error {
+func (l *limiter) setTenant(key string, limits Limits) error {
 	if limits.IsZero() {
 		l.scheduler.ResetTenant(key)
 		return nil
@@ -129,55 +118,21 @@ func (l *Limiter) SetTenant(key string, limits Limits) error {
 	return nil
 }
 
-// Warm says that a bot was called at a time, by this process before it was
-// restarted or by another one: within WarmFor of that it needs no cold start. A
-// fleet of thousands that is not told would take hours to begin anew.
-func (l *Limiter) Warm(key string, used time.Time) { l.scheduler.Warm(key, used) }
-
-// SetTotal changes what binds all bots together; see [LimitConfig].
-func (l *Limiter) SetTotal(total ratelimit.Limit, concurrent int) error {
-	if err := l.scheduler.SetTotal(total, concurrent); err != nil {
-		return &errors.Error{Kind: errors.BadRequest, Op: "set limits", Err: err}
+// admit waits for a call's turn. A call that can't have it in time, before its
+// context's deadline and within MaxWait, fails at once with [errors.Throttled]
+// and the wait in RetryAfter. A call that is made again waits in its old place.
+func (l *limiter) admit(ctx context.Context, call *Call) (ratelimit.Permit[place], error) {
+	l.wide.hold(l, call.Key)
+	permit, err := l.scheduler.Admit(ctx, l.request(ctx, call))
+	if err != nil {
+		return permit, throttled(ctx, call, err)
 	}
-	return nil
-}
-
-// Stats returns the figures of this moment, with the bots of which most calls
-// wait.
-func (l *Limiter) Stats(top int) ratelimit.Stats { return l.scheduler.Stats(top) }
-
-// Close refuses all calls that wait or come.
-func (l *Limiter) Close() { l.scheduler.Close() }
-
-// Limit is the middleware that makes calls wait for their turn. Place it after
-// what retries and before [Observe].
-//
-// A call that can't have its turn in time, before its context's deadline and
-// within MaxWait, fails at once with [errors.Throttled] and the wait in
-// RetryAfter. A call that Telegram refuses with 429 fails with
-// [errors.RateLimited]; made again with [Call.Next] it waits in its old place.
-func Limit(l *Limiter) Middleware {
-	return func(next Invoker) Invoker {
-		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
-			if err := l.breakers.refuses(ctx, call); err != nil {
-				return nil, err
-			}
-			l.wide.hold(l, call.Key)
-			permit, err := l.scheduler.Admit(ctx, l.request(ctx, call))
-			if err != nil {
-				return nil, throttled(ctx, call, err)
-			}
-			defer permit.Release()
-			call.ticket = permit.Ticket()
-			start := l.facts.clock()
-			result, err := next.Invoke(ctx, call)
-			return result, l.learn(ctx, call, permit.Began(), start, result, err)
-		})
-	}
+	call.ticket = permit.Ticket()
+	return permit, nil
 }
 
 // request says what a call takes.
-func (l *Limiter) request(ctx context.Context, call *Call) ratelimit.Request[place] {
+func (l *limiter) request(ctx context.Context, call *Call) ratelimit.Request[place] {
 	r := ratelimit.Request[place]{
 		Tenant:   call.Key,
 		Key:      l.place(call),
@@ -217,7 +172,7 @@ type place struct {
 	method string // empty for messages
 }
 
-func (l *Limiter) place(call *Call) place {
+func (l *limiter) place(call *Call) place {
 	p := place{chat: call.Chat}
 	if call.Chat.Username != "" {
 		p.chat = l.names.resolve(call.Chat)
@@ -229,12 +184,12 @@ func (l *Limiter) place(call *Call) place {
 }
 
 // scopeOf is the narrowest scope of a call.
-func (l *Limiter) scopeOf(call *Call) ratelimit.Scope[place] {
+func (l *limiter) scopeOf(call *Call) ratelimit.Scope[place] {
 	return ratelimit.Scope[place]{Level: ratelimit.LevelKey, Tenant: call.Key, Key: l.place(call)}
 }
 
 // learn draws conclusions from an outcome, and returns the error.
-func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
+func (l *limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
 	if err == nil {
 		l.succeeded(call.Key, began, start)
 		if call.Chat.Username != "" {
@@ -261,7 +216,7 @@ func (l *Limiter) learn(ctx context.Context, call *Call, began bool, start time.
 }
 
 // succeeded ends what a success shows to be over.
-func (l *Limiter) succeeded(tenant string, began bool, start time.Time) {
+func (l *limiter) succeeded(tenant string, began bool, start time.Time) {
 	refused, starts := l.facts.succeeded(tenant, began, start, l.facts.clock())
 	if refused {
 		l.wide.end(l)
@@ -273,7 +228,7 @@ func (l *Limiter) succeeded(tenant string, began bool, start time.Time) {
 
 // freeze holds back what a 429 is about: its method in its chat for exactly as
 // long as it says, and what else it belongs to; see attribution.
-func (l *Limiter) freeze(ctx context.Context, call *Call, began bool, start time.Time, e *errors.Error) error {
+func (l *limiter) freeze(ctx context.Context, call *Call, began bool, start time.Time, e *errors.Error) error {
 	now := l.facts.clock()
 	wait := max(e.RetryAfter, time.Second)
 	own := l.scopeOf(call)

@@ -25,7 +25,7 @@ type crowd struct {
 	t       *testing.T
 	srv     *bottest.Server
 	session *Session
-	limiter *Limiter
+	limiter *limiter
 	tenants []*member
 
 	mu      sync.Mutex
@@ -141,7 +141,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 				}
 				c := newCrowd(t, 100, 4, bottest.Limits{}, cfg)
 				for i, m := range c.tenants {
-					require.NoError(t, c.limiter.SetTenant(m.key, Limits{Weight: int(test.weight(i))}))
+					require.NoError(t, c.limiter.setTenant(m.key, Limits{Weight: int(test.weight(i))}))
 				}
 				const settle = time.Minute // the bursts of the beginning go to whoever comes first
 				ctx, cancel := context.WithTimeout(t.Context(), settle+span)
@@ -167,7 +167,7 @@ func TestAHundredTenantsWantMoreThanTheirShare(t *testing.T) {
 				assert.Zero(t, c.refused)
 				assert.GreaterOrEqual(t, float64(c.sent()), 0.99*allowed)
 				assert.GreaterOrEqual(t, jain, 0.99)
-				assert.Zero(t, c.limiter.Stats(0).Waiting)
+				assert.Zero(t, c.limiter.scheduler.Stats(0).Waiting)
 				if test.total == 0 || RaceEnabled {
 					return // each has limits of its own; or too few to count hundredths
 				}
@@ -418,7 +418,7 @@ func TestAStormOfRefusalsIsRiddenOut(t *testing.T) {
 		t.Logf("%d storms, %d calls waited", seen, waited)
 		assert.NotZero(t, waited)
 		assert.Zero(t, late, "each waited for the end of its own scope's freeze, to the nanosecond")
-		stats := c.limiter.Stats(0)
+		stats := c.limiter.scheduler.Stats(0)
 		assert.Zero(t, stats.Waiting)
 		assert.Zero(t, stats.InFlight)
 	})

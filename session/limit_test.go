@@ -16,25 +16,41 @@ import (
 	"github.com/tgfleet/tgfleet/session/bottest"
 )
 
+// limitOnly is a guard's limits without the rest of the guard.
+func limitOnly(l *limiter) Middleware {
+	return func(next Invoker) Invoker {
+		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
+			permit, err := l.admit(ctx, call)
+			if err != nil {
+				return nil, err
+			}
+			defer permit.Release()
+			start := l.facts.clock()
+			result, err := next.Invoke(ctx, call)
+			return result, l.learn(ctx, call, permit.Began(), start, result, err)
+		})
+	}
+}
+
 // limited is a session whose only middleware is a limiter.
-func limited(t *testing.T, srv *bottest.Server, cfg LimitConfig) (*Session, *Limiter) {
+func limited(t *testing.T, srv *bottest.Server, cfg LimitConfig) (*Session, *limiter) {
 	t.Helper()
 	return limitedOver(t, srv, srv.Transport(), cfg)
 }
 
 // limitedOver is the same over another transport to the server.
-func limitedOver(t *testing.T, srv *bottest.Server, transport http.RoundTripper, cfg LimitConfig) (*Session, *Limiter) {
+func limitedOver(t *testing.T, srv *bottest.Server, transport http.RoundTripper, cfg LimitConfig) (*Session, *limiter) {
 	t.Helper()
-	l, err := NewLimiter(cfg)
+	l, err := newLimiter(cfg, newAttribution(nil))
 	require.NoError(t, err)
-	s, err := New(Config{Transport: transport, Middleware: []Middleware{Limit(l)}})
+	s, err := New(Config{Transport: transport, Middleware: []Middleware{limitOnly(l)}})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		assert.NoError(t, s.Close(context.Background()))
-		stats := l.Stats(0)
+		stats := l.scheduler.Stats(0)
 		assert.Zero(t, stats.Waiting)
 		assert.Zero(t, stats.InFlight)
-		l.Close()
+		l.scheduler.Close()
 		srv.Close()
 	})
 	return s, l
@@ -95,7 +111,7 @@ func TestA429OfAChatHoldsBackThatChatForAsLongAsItSays(t *testing.T) {
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, errors.RateLimited, e.Kind)
 		assert.Equal(t, errors.ScopeChat, e.Scope)
-		assert.Equal(t, 1, l.Stats(0).FrozenKeys)
+		assert.Equal(t, 1, l.scheduler.Stats(0).FrozenKeys)
 		begin := time.Now()
 		_, err = bot.SendMessage(bob.ID, "hello", nil)
 		require.NoError(t, err)
@@ -127,18 +143,18 @@ func TestACallThatWouldWaitTooLongFailsAtOnce(t *testing.T) {
 }
 
 func TestSlotsComeBackOnEveryPath(t *testing.T) {
-	l, err := NewLimiter(LimitConfig{ColdStarts: warm})
+	l, err := newLimiter(LimitConfig{ColdStarts: warm}, newAttribution(nil))
 	require.NoError(t, err)
-	defer l.Close()
+	defer l.scheduler.Close()
 	var end func()
-	invoke := Limit(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) { end(); return nil, errors.BadRequest }))
+	invoke := limitOnly(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) { end(); return nil, errors.BadRequest }))
 	for _, how := range []func(){func() {}, func() { panic("broken") }} {
 		end = how
 		func() {
 			defer func() { _ = recover() }()
 			_, _ = invoke.Invoke(context.Background(), &Call{Key: "x", Method: "getMe"})
 		}()
-		assert.Zero(t, l.Stats(0).InFlight)
+		assert.Zero(t, l.scheduler.Stats(0).InFlight)
 	}
 }
 
@@ -166,17 +182,17 @@ func TestAMigratedGroupTakesItsStateAlong(t *testing.T) {
 		_, err = bot.SendMessage(group.ID, "hello", nil)
 		require.NoError(t, err)
 		assert.Greater(t, time.Since(begin), 2*time.Second, "its burst was used up under the old id")
-		assert.Equal(t, 1, l.Stats(0).Keys)
+		assert.Equal(t, 1, l.scheduler.Stats(0).Keys)
 	})
 }
 
 func TestAUsernameIsAKeyOfItsOwnUntilItsIDIsKnown(t *testing.T) {
-	l, err := NewLimiter(LimitConfig{ColdStarts: warm})
+	l, err := newLimiter(LimitConfig{ColdStarts: warm}, newAttribution(nil))
 	require.NoError(t, err)
-	defer l.Close()
+	defer l.scheduler.Close()
 	call := &Call{Key: "x", Method: "sendMessage", Chat: ParseChatID("@News")}
 	assert.Equal(t, place{chat: ChatID{Username: "@news"}}, l.place(call))
-	invoke := Limit(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) {
+	invoke := limitOnly(l)(InvokerFunc(func(context.Context, *Call) (json.RawMessage, error) {
 		return []byte(`{"message_id":1,"chat":{"id":-1001}}`), nil
 	}))
 	for range 10 {
@@ -184,7 +200,7 @@ func TestAUsernameIsAKeyOfItsOwnUntilItsIDIsKnown(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Equal(t, place{chat: ChatID{ID: -1001}}, l.place(call))
-	assert.Equal(t, 1, l.Stats(0).Keys, "both names are one")
+	assert.Equal(t, 1, l.scheduler.Stats(0).Keys, "both names are one")
 }
 
 func TestWhatACallCosts(t *testing.T) {

@@ -42,26 +42,30 @@ type ObserverFunc func(ctx context.Context, o Observation)
 // Observe calls f.
 func (f ObserverFunc) Observe(ctx context.Context, o Observation) { f(ctx, o) }
 
-// Observe is the middleware that tells an observer of every attempt. Place it
-// after what retries and limits, so that it sees what reaches the wire and
-// nothing else.
+// Observe is the middleware that tells an observer of every call that it sees:
+// as one of [Config.AttemptMiddleware] of every attempt that reaches the wire.
 func Observe(observer Observer) Middleware {
 	return func(next Invoker) Invoker {
 		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
 			start := time.Now()
 			result, err := next.Invoke(ctx, call)
-			observer.Observe(ctx, Observation{
-				Key:     call.Key,
-				Method:  call.Method,
-				Chat:    call.Chat,
-				Attempt: call.Attempt,
-				Start:   start,
-				Latency: time.Since(start),
-				Kind:    errors.KindOf(err),
-				Err:     err,
-			})
+			observer.Observe(ctx, observation(call, start, err))
 			return result, err
 		})
+	}
+}
+
+// observation is what is known of a call that began at start and ends now.
+func observation(call *Call, start time.Time, err error) Observation {
+	return Observation{
+		Key:     call.Key,
+		Method:  call.Method,
+		Chat:    call.Chat,
+		Attempt: call.Attempt,
+		Start:   start,
+		Latency: time.Since(start),
+		Kind:    errors.KindOf(err),
+		Err:     err,
 	}
 }
 

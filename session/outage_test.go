@@ -100,7 +100,7 @@ func TestAnOutageOfThePlatformIsNotChargedToTheTenants(t *testing.T) {
 					})
 				}
 				time.Sleep(time.Minute)
-				assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+				assert.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
 				p.down.Store(&fail)
 				down := time.Now()
 				calls.Store(0)
@@ -119,7 +119,7 @@ func TestAnOutageOfThePlatformIsNotChargedToTheTenants(t *testing.T) {
 				}
 				assert.LessOrEqual(t, float64(attempts), 1.2*float64(called))
 				assert.Zero(t, blamed.Load(), "changes of tenants' breakers")
-				assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+				assert.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
 				assert.LessOrEqual(t, closed.Load().Sub(up), 33*time.Second+time.Second, "one open period, jitter included")
 				for i := range recovered {
 					assert.NotZero(t, recovered[i].Load(), "tenant %d", i)
@@ -147,9 +147,9 @@ func TestOneBotThatFailsIsNotChargedToThePlatform(t *testing.T) {
 			assert.NoError(t, err)
 			time.Sleep(time.Second)
 		}
-		assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
-		assert.NotEqual(t, breaker.Closed, g.Breakers.Tenant("bad").State)
-		assert.Equal(t, breaker.Closed, g.Breakers.Tenant("good").State)
+		assert.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
+		assert.NotEqual(t, breaker.Closed, g.Breaker("bad").State)
+		assert.Equal(t, breaker.Closed, g.Breaker("good").State)
 		_, err := bad.GetMe(nil)
 		assert.Equal(t, errors.BreakerOpen, errors.KindOf(err))
 		assert.NotZero(t, errors.RetryAfter(err))
@@ -249,9 +249,9 @@ func TestAFewBadBotsDoNotCloseThePlatformForTheOthers(t *testing.T) {
 		}), time.Minute)
 		defer cancel()
 		time.Sleep(time.Hour)
-		assert.Zero(t, f.guard.Breakers.Platform().Openings)
-		assert.Equal(t, breaker.Closed, f.guard.Breakers.Platform().State)
-		assert.NotEqual(t, breaker.Closed, f.guard.Breakers.Tenant("0").State)
+		assert.Zero(t, f.guard.Stats(0).Platform.Openings)
+		assert.Equal(t, breaker.Closed, f.guard.Stats(0).Platform.State)
+		assert.NotEqual(t, breaker.Closed, f.guard.Breaker("0").State)
 		cancel()
 	})
 }
@@ -290,7 +290,7 @@ func TestBadBotsThatBeginDoNotKeepThePlatformClosedForTheOthers(t *testing.T) {
 				t.Logf("%d of 120 calls failed", failed)
 				assert.Less(t, failed, 5)
 				if bad < 3 { // which may be the platform after all
-					assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+					assert.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
 				}
 				cancel()
 				all.Wait()
@@ -311,7 +311,7 @@ func TestCallersThatDoNotWaitLongSeeThatThePlatformHangs(t *testing.T) {
 				down := hangs
 				p.down.Store(&down)
 				time.Sleep(12 * time.Second)
-				assert.NotEqual(t, breaker.Closed, f.guard.Breakers.Platform().State)
+				assert.NotEqual(t, breaker.Closed, f.guard.Stats(0).Platform.State)
 				time.Sleep(10 * time.Minute)
 				t.Logf("%d attempts, %d calls refused", p.attempts.Load(), f.refused.Load())
 				assert.Less(t, p.attempts.Load(), f.refused.Load()/20)
@@ -358,7 +358,7 @@ func TestAFleetThatPollsRecoversFromAnOutageAsSoon(t *testing.T) {
 			})
 		}
 		time.Sleep(3 * time.Minute)
-		require.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+		require.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
 		down := refuse
 		p.down.Store(&down)
 		time.Sleep(10 * time.Minute)
@@ -367,7 +367,7 @@ func TestAFleetThatPollsRecoversFromAnOutageAsSoon(t *testing.T) {
 		p.down.Store(nil)
 		polls.Store(0)
 		time.Sleep(34 * time.Second)
-		assert.Equal(t, breaker.Closed, g.Breakers.Platform().State)
+		assert.Equal(t, breaker.Closed, g.Stats(0).Platform.State)
 		time.Sleep(25 * time.Second)
 		assert.Greater(t, polls.Load(), int64(150))
 	})
@@ -388,7 +388,7 @@ func TestARetryAfterOfADayIsNotBelieved(t *testing.T) {
 			bot := s.Bot(fmt.Sprint(i), mustToken(t, fmt.Sprintf("%d:secret", i+1)), gotgbot.User{})
 			_, _ = bot.GetMe(nil)
 		}
-		assert.Equal(t, breaker.Open, g.Breakers.Platform().State)
+		assert.Equal(t, breaker.Open, g.Stats(0).Platform.State)
 		time.Sleep(34 * time.Second)
 		bot := s.Bot("0", mustToken(t, "1:secret"), gotgbot.User{})
 		over.Store(true)

@@ -11,7 +11,18 @@ import (
 	"github.com/tgfleet/tgfleet/retry"
 )
 
-// RetryConfig configures [Retry]. Its zero value is a good one.
+// RetryConfig configures the retries of a [Guard]. Its zero value is a good one.
+//
+// It helps to repeat a call after a 429, as soon as Telegram allows, and some
+// time after a broken connection, a time-out or a server error. It is safe where
+// no attempt of the call may have been carried out, and where the call is
+// [Call.Repeatable]. Ask may allow others. Refusals of this process
+// ([errors.Throttled], [errors.BreakerOpen]) are not repeated, nor are long
+// polls, whose loop is their own retry, and uploads from a reader that can't
+// seek.
+//
+// A call that waits to be repeated keeps its chat back meanwhile, so that no
+// later message of the chat overtakes it.
 type RetryConfig struct {
 	// Policy says how often and after how long; see [retry.Config]. Zero fields
 	// mean its defaults: three retries, after 1, 2 and 4 s or less, and three
@@ -20,12 +31,6 @@ type RetryConfig struct {
 	// a tenth to all calls at most, and a fifth to one bot's. Waits for rate
 	// limits are not budgeted, and bounded by [LimitConfig].MaxWait too.
 	Policy retry.Config
-
-	// Limiter is the one of [Limit]. A call that is to be repeated keeps its
-	// chat back meanwhile, so that no later message of the chat overtakes it,
-	// and waits in the limiter's queue. Nil waits here, and later messages
-	// pass.
-	Limiter *Limiter
 
 	// Ask is asked before a call is repeated that may have been carried out and
 	// is not [Call.Repeatable], such as a message that was sent and never
@@ -38,30 +43,17 @@ type RetryConfig struct {
 	Logger *slog.Logger
 }
 
-// retrier is what [Retry] makes of its configuration.
+// retrier makes calls again.
 type retrier struct {
 	policy  retry.Policy
-	limiter *Limiter
+	limiter *limiter // nil: it waits itself, and later messages pass
 	ask     func(ctx context.Context, call *Call, err error) bool
 	onRetry func(ctx context.Context, call *Call, a retry.Attempt)
 	log     *slog.Logger
 }
 
-// Retry returns the middleware that makes a call again, if that helps and is
-// safe. Place it outermost. The error names every bad field of cfg.
-//
-// It helps to repeat a call after a 429, as soon as Telegram allows, and some
-// time after a broken connection, a time-out or a server error. It is safe where
-// no attempt of the call may have been carried out, and where the call is
-// [Call.Repeatable]. Ask may allow others. Refusals
-// of this process ([errors.Throttled], [errors.BreakerOpen]) are not repeated,
-// nor are long polls, whose loop is their own retry, and uploads from a reader
-// that can't seek.
-//
-// An error is that of the last attempt. If there was another attempt to come,
-// and it was refused here or the context ended, it is an error of that kind
-// which has the last attempt's in its tree and its Delivery.
-func Retry(cfg RetryConfig) (Middleware, error) {
+// newRetrier returns a retrier. The error names every bad field of cfg.
+func newRetrier(cfg RetryConfig, l *limiter) (*retrier, error) {
 	var bad []error
 	if cfg.Policy.Classify != nil || cfg.Policy.Wait != nil || cfg.Policy.OnRetry != nil {
 		bad = append(bad, errors.New("field Policy: Classify, Wait and OnRetry can't be set"))
@@ -84,18 +76,14 @@ func Retry(cfg RetryConfig) (Middleware, error) {
 	if len(bad) > 0 {
 		return nil, &errors.Error{Kind: errors.Internal, Op: "configure retries", Err: errors.Join(bad...)}
 	}
-	r := &retrier{policy: policy, limiter: cfg.Limiter, ask: cfg.Ask, onRetry: cfg.OnRetry, log: cfg.Logger}
-	return func(next Invoker) Invoker {
-		return InvokerFunc(func(ctx context.Context, call *Call) (json.RawMessage, error) {
-			if isLongPoll(call.Method) {
-				return next.Invoke(ctx, call)
-			}
-			return r.invoke(ctx, call, next)
-		})
-	}, nil
+	return &retrier{policy: policy, limiter: l, ask: cfg.Ask, onRetry: cfg.OnRetry, log: cfg.Logger}, nil
 }
 
-func (r *retrier) invoke(ctx context.Context, call *Call, next Invoker) (json.RawMessage, error) {
+// invoke makes attempts of a call. The error is that of the last attempt. If
+// there was another one to come, and it was refused here or the context ended,
+// it is an error of that kind which has the last attempt's in its tree and its
+// Delivery.
+func (r *retrier) invoke(ctx context.Context, call *Call, attempt func(context.Context, *Call) (json.RawMessage, error)) (json.RawMessage, error) {
 	state := r.policy.For(call.Key).Start()
 	var last error
 	held := false
@@ -105,7 +93,7 @@ func (r *retrier) invoke(ctx context.Context, call *Call, next Invoker) (json.Ra
 		}
 	}()
 	for {
-		result, err := next.Invoke(ctx, call)
+		result, err := attempt(ctx, call)
 		if err == nil {
 			return result, nil
 		}
@@ -209,7 +197,7 @@ func (r *retrier) ended(ctx context.Context, call *Call, last error) error {
 // holds keeps a call's chat for the call until it is to be made again, and then
 // until it has ended, and reports whether it does. The call waits in the
 // limiter's queue; after a 429 that waits anyway, for what Telegram refuses.
-func (l *Limiter) holds(call *Call, a retry.Action, delay time.Duration) bool {
+func (l *limiter) holds(call *Call, a retry.Action, delay time.Duration) bool {
 	if l == nil || call.Chat.IsZero() || call.ticket == 0 {
 		return false
 	}

@@ -187,8 +187,8 @@ func TestWhenEverythingFailsRetriesAddNoMoreThanTheirBudget(t *testing.T) {
 		budget, err := retry.NewBudget(retry.BudgetConfig{Share: 0.1, Burst: 10})
 		require.NoError(t, err)
 		x := newShop(t, session.GuardConfig{Retry: session.RetryConfig{Policy: retry.Config{Budget: budget}}})
-		require.NoError(t, x.guard.Breakers.ForcePlatform(breaker.Disabled))
-		require.NoError(t, x.guard.Breakers.Force("shop", breaker.Disabled))
+		require.NoError(t, x.guard.Force("", breaker.Disabled))
+		require.NoError(t, x.guard.Force("shop", breaker.Disabled))
 		defer x.srv.Fail(bottest.Fault{Do: bottest.HTML502()})()
 		for range 500 {
 			_, err := x.bot.GetMe(nil)
@@ -208,7 +208,7 @@ func TestALongPollIsNeitherRepeatedNorSlow(t *testing.T) {
 			_, err := x.bot.GetUpdates(&gotgbot.GetUpdatesOpts{Offset: 1 << 40, Timeout: 20})
 			require.NoError(t, err)
 		}
-		assert.Equal(t, breaker.Closed, x.guard.Breakers.Platform().State)
+		assert.Equal(t, breaker.Closed, x.guard.Stats(0).Platform.State)
 		before := len(x.srv.Calls())
 		x.srv.Fail(bottest.Fault{Times: 1, Do: bottest.HTML502()})
 		_, err := x.bot.GetUpdates(nil)
@@ -240,9 +240,9 @@ func TestFindingOutWhetherATokenWorksPassesItsBreakerAndClosesIt(t *testing.T) {
 }
 
 func TestACallThatIsRefusedAnywayDoesNotWaitForItsTurn(t *testing.T) {
-	for name, open := range map[string]func(*session.Breakers) error{
-		"platform": func(b *session.Breakers) error { return b.ForcePlatform(breaker.ForcedOpen) },
-		"bot":      func(b *session.Breakers) error { return b.Force("shop", breaker.Open) },
+	for name, open := range map[string]func(*session.Guard) error{
+		"platform": func(b *session.Guard) error { return b.Force("", breaker.ForcedOpen) },
+		"bot":      func(b *session.Guard) error { return b.Force("shop", breaker.Open) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -251,7 +251,7 @@ func TestACallThatIsRefusedAnywayDoesNotWaitForItsTurn(t *testing.T) {
 					_, err := x.bot.SendMessage(x.ann.ID, "hello", nil)
 					require.NoError(t, err)
 				}
-				require.NoError(t, open(x.guard.Breakers))
+				require.NoError(t, open(x.guard))
 				begin := time.Now()
 				_, err := x.bot.SendMessage(x.ann.ID, "hello", nil)
 				assert.Equal(t, errors.BreakerOpen, errors.KindOf(err))
@@ -269,15 +269,15 @@ func TestAPanicGivesEveryPermitBack(t *testing.T) {
 		defer g.Close()
 		chain := session.Chain(session.InvokerFunc(func(context.Context, *session.Call) (json.RawMessage, error) {
 			panic("broken")
-		}), g.Middleware()...)
+		}), g.Middleware())
 		for range 20 {
 			assert.Panics(t, func() {
 				_, _ = chain.Invoke(t.Context(), &session.Call{Key: "shop", Method: "getMe", Attempt: 1})
 			})
 		}
-		assert.Zero(t, g.Limiter.Stats(0).InFlight)
-		assert.Zero(t, g.Breakers.Platform().InFlight)
-		assert.Zero(t, g.Breakers.Tenant("shop").InFlight)
+		assert.Zero(t, g.Stats(0).InFlight)
+		assert.Zero(t, g.Stats(0).Platform.InFlight)
+		assert.Zero(t, g.Breaker("shop").InFlight)
 	})
 }
 
@@ -286,7 +286,7 @@ func TestClosingTheSessionEndsACallThatWaitsToBeRepeated(t *testing.T) {
 		g, err := session.NewGuard(session.GuardConfig{})
 		require.NoError(t, err)
 		defer g.Close()
-		s, err := session.New(session.Config{Transport: answering(http.StatusBadGateway, ""), Middleware: g.Middleware()})
+		s, err := session.New(session.Config{Transport: answering(http.StatusBadGateway, ""), Guard: g})
 		require.NoError(t, err)
 		bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
 		done := make(chan error)

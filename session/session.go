@@ -101,8 +101,14 @@ type Config struct {
 	// send a request twice. Nil wraps nothing.
 	WrapTransport func(next http.RoundTripper) http.RoundTripper
 
-	// Middleware is the chain that every call passes, outermost first.
+	// Guard limits, retries and stops calls. Nil does neither.
+	Guard *Guard
+	// Middleware is what every call passes once before the guard, outermost
+	// first.
 	Middleware []Middleware
+	// AttemptMiddleware is what every attempt of a call passes after the guard,
+	// outermost first. Calls that the guard refuses do not come here.
+	AttemptMiddleware []Middleware
 	// Logger is for the few things that nobody's call returns. Nil discards
 	// them. For the calls themselves see [Observe] and [LogObserver].
 	Logger *slog.Logger
@@ -223,7 +229,11 @@ func New(cfg Config) (*Session, error) {
 			return nil, &errors.Error{Kind: errors.Internal, Op: "configure session", Err: errors.New("WrapTransport returned nil")}
 		}
 	}
-	s.chain = Chain(s.wire, cfg.Middleware...)
+	s.chain = Chain(s.wire, cfg.AttemptMiddleware...)
+	if cfg.Guard != nil {
+		s.chain = cfg.Guard.Middleware()(s.chain)
+	}
+	s.chain = Chain(s.chain, cfg.Middleware...)
 	return s, nil
 }
 

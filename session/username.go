@@ -39,7 +39,7 @@ func (u *usernames) resolve(chat ChatID) ChatID {
 
 // learnName reads a chat's number out of the message that a call returned, and
 // makes what is known of the username that of the number.
-func (l *Limiter) learnName(call *Call, result json.RawMessage) {
+func (l *limiter) learnName(call *Call, result json.RawMessage) {
 	if l.names.resolve(call.Chat) != call.Chat || len(result) == 0 || result[0] != '{' {
 		return
 	}

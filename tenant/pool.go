@@ -31,7 +31,7 @@ type PoolConfig struct {
 	// CloseTimeout bounds the end of one instance's hooks. 0 means 30 s.
 	CloseTimeout time.Duration
 	// Limiter is told of each tenant's limits when its bot is opened and when
-	// the manager changes them, such as [session.Limiter]. Nil tells nobody.
+	// the manager changes them, such as [session.Guard]. Nil tells nobody.
 	Limiter Limiter
 	// OnOpen are run, in this order, when a bot is opened.
 	OnOpen []Hook

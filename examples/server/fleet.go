@@ -83,7 +83,7 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 	if o.verified { // outermost: what is refused is no failure of the bot
 		cfg.Middleware = append(cfg.Middleware, f.owners.Require(nil))
 	}
-	cfg.Middleware = append(cfg.Middleware, f.guard.Middleware()...)
+	cfg.Guard = f.guard
 	cfg.Middleware = append(cfg.Middleware,
 		session.Observe(f.meter),
 		session.Observe(session.LogObserver(log)),
@@ -92,7 +92,7 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		return nil, err
 	}
 	f.closes(f.session.Close)
-	if f.pool, err = tenant.NewPool(f.session, f.db.Tenants, tenant.PoolConfig{Limiter: f.guard.Limiter, Logger: log}); err != nil {
+	if f.pool, err = tenant.NewPool(f.session, f.db.Tenants, tenant.PoolConfig{Limiter: f.guard, Logger: log}); err != nil {
 		return nil, err
 	}
 	f.closes(f.pool.Close)
@@ -146,7 +146,7 @@ func (f *fleet) warmLimits(ctx context.Context) {
 		}
 		for _, s := range page {
 			if !s.LastSuccess.IsZero() {
-				f.guard.Limiter.Warm(s.Tenant, s.LastSuccess)
+				f.guard.Warm(s.Tenant, s.LastSuccess)
 			}
 		}
 		after = page[len(page)-1].Tenant

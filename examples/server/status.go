@@ -38,7 +38,7 @@ func (f *fleet) serveStatus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := status{
-		Pool: f.pool.Stats(), Session: f.session.Stats(), Calls: f.meter.figures(), Limits: f.guard.Limiter.Stats(10),
+		Pool: f.pool.Stats(), Session: f.session.Stats(), Calls: f.meter.figures(), Limits: f.guard.Stats(10).Stats,
 		Inbox: depth, InboxAge: depth.Age(time.Now()).Seconds(), Workers: f.workers.Stats(),
 	}
 	if f.receiver != nil {

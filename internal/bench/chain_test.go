@@ -36,7 +36,7 @@ func BenchmarkChain(b *testing.B) {
 		}
 		defer guard.Close()
 		done := session.InvokerFunc(func(context.Context, *session.Call) (json.RawMessage, error) { return nil, nil })
-		chain := session.Chain(done, guard.Middleware()...)
+		chain := session.Chain(done, guard.Middleware())
 		calls := make([]session.Call, bots)
 		for i := range calls {
 			calls[i] = session.Call{Key: names[i], Method: "sendMessage", Chat: session.ChatID{ID: int64(i + 1)}, Attempt: 1}

@@ -169,7 +169,7 @@ func tgfleetSender(tb testing.TB, url string, trust *tls.Config) sender {
 		APIURL: url, TLS: trust,
 		// Without HTTP/2 each call needs a connection; the default is 30.
 		MaxConnsPerHost: inFlight,
-		Middleware:      guard.Middleware(),
+		Guard:           guard,
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -43,7 +43,7 @@
 // session, to be placed outermost, that refuses it with [errors.Unverified]:
 //
 //	s, err := session.New(session.Config{
-//		Middleware: append([]session.Middleware{v.Require(nil)}, guard.Middleware()...),
+//		Middleware: []session.Middleware{v.Require(nil)}, Guard: guard,
 //	})
 //
 // Name the Verifier in Forget of tenant.ManagerConfig, so that what it knows goes

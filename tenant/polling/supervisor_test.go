@@ -521,16 +521,16 @@ func TestBotsThatMayNotStartYetKeepOthersWaitingWithoutCalls(t *testing.T) {
 	})
 }
 
-// With the session's limiter nobody is refused: bots start as fast as Telegram
+// With a guard nobody is refused: bots start as fast as Telegram
 // loads them.
-func TestBotsStartWithinTheLimitersColdStarts(t *testing.T) {
+func TestBotsStartWithinTheGuardsColdStarts(t *testing.T) {
 	virtual(t, bottest.Config{Limits: bottest.RealLimits()}, func(t *testing.T, s *service) {
-		limiter, err := session.NewLimiter(session.LimitConfig{})
+		guard, err := session.NewGuard(session.GuardConfig{})
 		require.NoError(t, err)
-		defer limiter.Close()
+		defer guard.Close()
 		require.NoError(t, s.session.Close(bg))
 		s.session, err = session.New(session.Config{
-			Transport: s.srv.Transport(), Middleware: []session.Middleware{session.Limit(limiter)},
+			Transport: s.srv.Transport(), Guard: guard,
 		})
 		require.NoError(t, err)
 		s.pool, err = tenant.NewPool(s.session, s.store, tenant.PoolConfig{})

@@ -127,13 +127,13 @@ func serve(ctx context.Context, c settings) (err error) {
 		return err
 	}
 	defer guard.Close()
-	c.telegram.Middleware = guard.Middleware()
+	c.telegram.Guard = guard
 	s, err := session.New(c.telegram)
 	if err != nil {
 		return err
 	}
 	defer end(s.Close)
-	pool, err := tenant.NewPool(s, db.Tenants(), tenant.PoolConfig{Limiter: guard.Limiter})
+	pool, err := tenant.NewPool(s, db.Tenants(), tenant.PoolConfig{Limiter: guard})
 	if err != nil {
 		return err
 	}
