@@ -39,6 +39,7 @@ type attempt struct {
 
 	firstByte time.Duration
 	cancel    context.CancelCauseFunc
+	wire      *wire // hears of a new connection; may be nil
 
 	sent     atomic.Bool              // the body's last byte was handed out
 	answered atomic.Bool              // a byte of an answer has come
@@ -83,6 +84,9 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	c := connOf(info)
 	if c == nil {
 		return
+	}
+	if a.wire != nil && !info.Reused {
+		a.wire.made(c)
 	}
 	c.calls.Add(1)
 	if former := a.link.Swap(&usedConn{conn: c, kept: info.Reused || c.since.Before(a.begun), mark: c.written.Load()}); former != nil {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net"
 	"net/url"
 	"strings"
 
@@ -41,6 +42,16 @@ func parseEndpoint(text string, test bool) (endpoint, error) {
 
 // base is the API URL without a slash at its end.
 func (e endpoint) base() string { return e.scheme + "://" + e.host + e.prefix }
+
+// address is what is dialed for the server where there is no proxy.
+func (e endpoint) address() string {
+	u := url.URL{Host: e.host}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[e.scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
 
 func (e endpoint) environment() string {
 	if e.test {

@@ -71,6 +71,7 @@ type Guard struct {
 	limits   *limiter
 	breakers *breakers
 	watch    Observer // nil where nobody is told
+	capacity capacity
 }
 
 // NewGuard returns a guard. The error names every bad field of cfg.
@@ -85,7 +86,11 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	}
 	var bad [3]error
 	facts := newAttribution(cfg.Owner)
-	g := &Guard{watch: watch(cfg.Health, cfg.Usage)}
+	orElse(&cfg.Limit.Concurrent, 1000)
+	g := &Guard{
+		watch:    watch(cfg.Health, cfg.Usage),
+		capacity: capacity{total: cfg.Limit.Total, concurrent: cfg.Limit.Concurrent},
+	}
 	g.breakers, bad[0] = newBreakers(cfg.Break, facts)
 	g.limits, bad[1] = newLimiter(cfg.Limit, facts)
 	g.retries, bad[2] = newRetrier(cfg.Retry, g.limits)
@@ -199,14 +204,6 @@ func (g *Guard) refused(ctx context.Context, call *Call, start time.Time, err er
 // Limits, mean the default.
 func (g *Guard) SetTenant(tenant string, limits Limits) error {
 	return g.limits.setTenant(tenant, limits)
-}
-
-// SetTotal changes the limits of all tenants together; see [LimitConfig].
-func (g *Guard) SetTotal(total ratelimit.Limit, concurrent int) error {
-	if err := g.limits.scheduler.SetTotal(total, concurrent); err != nil {
-		return &errors.Error{Kind: errors.BadRequest, Op: "set limits", Err: err}
-	}
-	return nil
 }
 
 // Warm records when a tenant was last called, by this process before a restart

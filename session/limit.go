@@ -26,7 +26,9 @@ type LimitConfig struct {
 	// none.
 	Shared ratelimit.Limiter
 	// Concurrent bounds the calls of all bots under way, long polls not
-	// counted. 0 means 1000, negative none.
+	// counted. 0 means 1000, negative none. Over HTTP/1.1, where a call needs a
+	// connection for itself, [Config].MaxConnsPerHost bounds them too. A quarter
+	// of the places is kept for bots that have none.
 	Concurrent int
 	// ColdStarts bound how many bots may begin to call. Nil means those of
 	// [ColdStarts]; an empty list is no limit, which is right for a fake

@@ -125,6 +125,7 @@ type Session struct {
 	uploadTimeout  time.Duration
 	wire           *wire
 	chain          Invoker
+	guard          *Guard       // nil without one
 	own            []*transport // none where Config.Transport was given
 	log            *slog.Logger
 
@@ -231,6 +232,14 @@ func New(cfg Config) (*Session, error) {
 	}
 	s.chain = Chain(s.wire, cfg.AttemptMiddleware...)
 	if cfg.Guard != nil {
+		s.guard = cfg.Guard
+		if cfg.Transport == nil {
+			s.wire.carries = func(calls int) { s.guard.carries(s, calls) }
+			s.wire.host, s.wire.perHost = api.address(), own.maxConnsPerHost
+			if api.scheme == "http" {
+				s.wire.carries(own.maxConnsPerHost)
+			}
+		}
 		s.chain = cfg.Guard.Middleware()(s.chain)
 	}
 	s.chain = Chain(s.chain, cfg.Middleware...)
@@ -274,6 +283,9 @@ func (s *Session) Close(ctx context.Context) error {
 	}
 	for _, t := range s.own {
 		t.close()
+	}
+	if s.guard != nil {
+		s.guard.forget(s)
 	}
 	return err
 }

@@ -23,7 +23,12 @@ type wire struct {
 	wrapped   http.RoundTripper
 	own       bool          // calls is the session's own and nothing wraps it
 	firstByte time.Duration // bound on the wait for an answer; 0 is none
-	maxReply  int64
+	// carries hears of how many calls at once the connections to the API's host
+	// can carry, 0 for no bound, whenever one was made. Nil hears nothing.
+	carries  func(calls int)
+	host     string
+	perHost  int
+	maxReply int64
 }
 
 // maxStale bounds how many kept connections one attempt finds closed.
@@ -73,6 +78,7 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 			err = w.panicked(call, a, p)
 		}
 	}()
+	a.wire = w
 	resp, err := w.send(w.request(actx, call, a), call, a)
 	if err != nil {
 		return nil, a.staleConn(err), w.failed(ctx, call, a, err)
@@ -84,6 +90,17 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 	}
 	result, err = parseReply(call, resp.StatusCode, resp.Header, text)
 	return result, false, err
+}
+
+// made is called when the first call goes over a new connection.
+func (w *wire) made(c *conn) {
+	switch {
+	case w.carries == nil || c.address != w.host:
+	case c.manyCalls():
+		w.carries(0)
+	default:
+		w.carries(w.perHost)
+	}
 }
 
 // send hands a request to the transport.
