@@ -7,7 +7,7 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 	if g.ready > 0 || g.fair.len() > 0 || s.frozen > now || t.frozen > now {
 		return false, false
 	}
-	if !r.Slotless && (s.full() || t.full()) {
+	if !r.Slotless && !s.hasSlot(t) {
 		return false, false
 	}
 	if k != nil {
@@ -211,8 +211,8 @@ func (s *Scheduler[K]) earliest(now int64, g *gate[K], k *key[K], ahead int, r *
 	}
 	if t := g.tenant; s.cold(now, t) {
 		n := 1
-		if !t.startsIn(g.queue) {
-			n += g.queue.starting.n
+		if q := s.queueOf(g); !t.startsIn(q) {
+			n += q.starting.n
 		}
 		if d := s.startDelay(now, n); d == never {
 			later(LevelStarts, never)
@@ -258,8 +258,8 @@ func (s *Scheduler[K]) pump(now int64) {
 			continue
 		}
 		r := &f.first().req
-		if !r.Slotless && t.full() {
-			s.leave(g, parked)
+		if !r.Slotless && s.full(t) {
+			s.park(g)
 			continue
 		}
 		if level, large := s.tooLarge(now, g, f.key, r); large { // now
@@ -304,12 +304,12 @@ func (s *Scheduler[K]) pump(now int64) {
 // pick returns the gate that goes next. The metered and the free ones take
 // turns, since they compete for slots.
 func (s *Scheduler[K]) pick(blocked bool) *gate[K] {
-	slots := !s.full()
-	free := s.free.head(slots)
+	first, further := s.inFlight < s.slots.all, s.inFlight < s.slots.shared
+	free := s.free.head(first, further)
 	if blocked || free != nil && s.freeTurn {
 		return free
 	}
-	if metered := s.metered.head(slots); metered != nil {
+	if metered := s.metered.head(first, further); metered != nil {
 		return metered
 	}
 	return free

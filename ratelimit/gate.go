@@ -14,7 +14,8 @@ type gate[K comparable] struct {
 	ready  int     // flows in the lanes
 	state  gateState
 
-	queue    *queue[K] // of fair
+	slotless bool
+	queue    *queue[K] // of fair, that it is or was last in
 	lanes    []waitingLane[K]
 	keyless  []*flow[K] // by lane
 	sleeping list[*flow[K]]
@@ -59,17 +60,19 @@ func (g *gate[K]) before(o *gate[K]) bool {
 // A tenant has one tag for all of its gates, so that more classes are no more
 // share; its gates take turns.
 type fair[K comparable] struct {
-	slotted, slotless queue[K]
-	metered           bool
-	last              uint64 // tag of the tenant that went last
-	seq               uint64
+	first    queue[K] // for the first slot of a tenant
+	further  queue[K] // for one more slot, of tenants that hold some
+	slotless queue[K] // for what needs no slot
+	metered  bool
+	last     uint64 // tag of the tenant that went last
+	seq      uint64
 }
 
 // queue is a part of a fair queue: what is in it waits for the same.
 type queue[K comparable] struct {
 	gates    heap[*gate[K]]
 	starting list[*tenant[K]] // those that wait for a start, the first also in gates
-	i        int              // which of the four it is
+	i        int              // which of Scheduler.queues it is
 }
 
 // tagBits are the fraction of a tag, so that weights up to MaxWeight differ.
@@ -78,19 +81,42 @@ const tagBits = 20
 // behind compares tags and sequence numbers, which may wrap.
 func behind(a, b uint64) bool { return int64(a-b) < 0 }
 
-func (f *fair[K]) len() int { return f.slotted.gates.len() + f.slotless.gates.len() }
+func (f *fair[K]) len() int {
+	return f.first.gates.len() + f.further.gates.len() + f.slotless.gates.len()
+}
 
-// head returns the gate that goes next, nil for none. Those that need a slot
-// are left out where there is none.
-func (f *fair[K]) head(slots bool) *gate[K] {
-	var g *gate[K]
-	if slots && f.slotted.gates.len() > 0 {
-		g = f.slotted.gates.items[0]
+// head returns the gate that goes next, nil for none. first and further say
+// whether the gates that need such a slot can have one; the others are left out.
+func (f *fair[K]) head(first, further bool) *gate[K] {
+	g := f.slotless.head(nil)
+	if first {
+		g = f.first.head(g)
 	}
-	if f.slotless.gates.len() > 0 && (g == nil || f.slotless.gates.items[0].before(g)) {
-		g = f.slotless.gates.items[0]
+	if further {
+		g = f.further.head(g)
 	}
 	return g
+}
+
+// head returns the first gate of the queue if it goes before another one, and
+// else that one.
+func (q *queue[K]) head(g *gate[K]) *gate[K] {
+	if q.gates.len() > 0 && (g == nil || q.gates.items[0].before(g)) {
+		return q.gates.items[0]
+	}
+	return g
+}
+
+// queueOf returns the queue that a gate belongs in, as many slots as its tenant
+// holds now.
+func (s *Scheduler[K]) queueOf(g *gate[K]) *queue[K] {
+	switch {
+	case g.slotless:
+		return &g.fair.slotless
+	case g.tenant.inFlight == 0:
+		return &g.fair.first
+	}
+	return &g.fair.further
 }
 
 // charge adds to the tag of a gate's tenant what it takes.
@@ -130,7 +156,7 @@ func (s *Scheduler[K]) enter(g *gate[K]) {
 	if behind(*g.tag, g.fair.last) && !g.tenant.queuesIn(g.fair) {
 		*g.tag = g.fair.last
 	}
-	g.state = queued
+	g.state, g.queue = queued, s.queueOf(g)
 	g.fair.seq++
 	g.seq = g.fair.seq
 	g.queue.gates.push(g)

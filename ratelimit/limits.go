@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -14,8 +15,9 @@ type Limits struct {
 	// more than there is: a tenant of weight 2 gets twice as much as one of
 	// weight 1. 0 means 1. At most [MaxWeight].
 	Weight int
-	// InFlight bounds how many admitted requests may be under way at once. 0
-	// and less are no bound.
+	// InFlight bounds how many admitted requests of the tenant may be under way
+	// at once. 0 and less are no bound. [Config].InFlight binds beside it: one
+	// tenant has at most half of those slots.
 	InFlight int
 	// Classes are the limits of the tenant's requests, by [Request].Class.
 	Classes []Limit
@@ -47,6 +49,9 @@ func (l Limits) Check() error {
 
 func (l Limits) clone() *Limits {
 	l.Weight = max(l.Weight, 1)
+	if l.InFlight <= 0 {
+		l.InFlight = math.MaxInt
+	}
 	l.Classes, l.Keys = slices.Clone(l.Classes), slices.Clone(l.Keys)
 	return &l
 }
@@ -127,7 +132,7 @@ func (s *Scheduler[K]) SetTotal(limit Limit, inFlight int) error {
 	now := s.now()
 	s.changedAt = now
 	s.total.set(now, limit)
-	s.slots = inFlight
+	s.setSlots(inFlight)
 	s.pump(now)
 	return nil
 }

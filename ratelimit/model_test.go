@@ -214,6 +214,23 @@ func (m *model) apply(now int64, t *modelTenant, limits *Limits, waits func(key 
 	}
 }
 
+// hasSlot reports whether a request of a tenant may take a slot: the last
+// quarter of the slots is for tenants that hold none, and one tenant has at most
+// half of them.
+func (m *model) hasSlot(t *modelTenant) bool {
+	if most := t.limits.InFlight; most > 0 && t.inFlight >= most {
+		return false
+	}
+	if m.slots <= 0 {
+		return true
+	}
+	free := float64(m.slots - m.inFlight)
+	if t.inFlight == 0 {
+		return free > 0
+	}
+	return free > math.Ceil(float64(m.slots)/4) && float64(t.inFlight) < math.Ceil(float64(m.slots)/2)
+}
+
 func (m *model) cold(now int64, t *modelTenant) bool { return len(m.starts) > 0 && t.warm <= now }
 
 // levels returns the buckets that a request takes from.

@@ -118,7 +118,7 @@ func TestRaisingALimitWakesThoseWhoWait(t *testing.T) {
 		"from nothing": {ratelimit.Config{Tenant: limits(ratelimit.Limit{Burst: 1}, fast)}, func(s *ratelimit.Scheduler[string]) error {
 			return s.SetDefault(limits(fast, fast))
 		}},
-		"of slots": {ratelimit.Config{InFlight: 1}, func(s *ratelimit.Scheduler[string]) error { return s.SetTotal(ratelimit.Unlimited, 2) }},
+		"of slots": {ratelimit.Config{InFlight: 1}, func(s *ratelimit.Scheduler[string]) error { return s.SetTotal(ratelimit.Unlimited, 4) }},
 		"of a tenant's slots": {ratelimit.Config{Tenant: ratelimit.Limits{InFlight: 1}}, func(s *ratelimit.Scheduler[string]) error {
 			return s.SetTenant("a", ratelimit.Limits{})
 		}},

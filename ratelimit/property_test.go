@@ -154,7 +154,7 @@ func newDriver(rt *rapid.T) *driver {
 	d := &driver{T: rt, lately: map[[2]string]fairness{}}
 	cfg := Config{
 		Total:     d.limit("total"),
-		InFlight:  rapid.SampledFrom([]int{0, 0, 1, 4}).Draw(rt, "slots"),
+		InFlight:  rapid.SampledFrom([]int{0, 0, 1, 2, 3, 4, 5, 9}).Draw(rt, "slots"),
 		Tenant:    d.limits(),
 		Lanes:     rapid.IntRange(1, 3).Draw(rt, "lanes"),
 		LaneShare: rapid.IntRange(2, 4).Draw(rt, "lane share"),
@@ -424,7 +424,7 @@ func (d *driver) setDefault() {
 
 func (d *driver) setTotal() {
 	limit := d.limit("total")
-	d.m.slots = rapid.SampledFrom([]int{0, 1, 4}).Draw(d.T, "slots")
+	d.m.slots = rapid.SampledFrom([]int{0, 1, 2, 4, 7}).Draw(d.T, "slots")
 	d.m.total.set(d.s.now(), limit)
 	if err := d.s.SetTotal(limit, d.m.slots); err != nil {
 		d.Fatalf("%v", err)
@@ -634,6 +634,7 @@ func (d *driver) admitted(at int64, in, rest []*asked) {
 		b.take(at, big.NewRat(sum, 1))
 	}
 	d.checkStarts(at, in)
+	d.checkSlots(in)
 	for _, q := range in {
 		q.tenant.warm = at + int64(d.s.cfg.WarmFor)
 		if q.permit.Ticket() != q.ticket {
@@ -645,11 +646,29 @@ func (d *driver) admitted(at int64, in, rest []*asked) {
 			continue
 		}
 		d.held = append(d.held, q)
+	}
+}
+
+// checkSlots gives slots to what was let in at one time, in the order in which
+// most may have one: to tenants that hold one already, and to the first request
+// of the others after those.
+func (d *driver) checkSlots(in []*asked) {
+	left := slices.DeleteFunc(slices.Clone(in), func(q *asked) bool { return q.r.Slotless })
+	more := func(q *asked) bool { // the tenant gets several
+		return slices.ContainsFunc(left, func(o *asked) bool { return o != q && o.tenant == q.tenant })
+	}
+	for len(left) > 0 {
+		i := slices.IndexFunc(left, func(q *asked) bool { return q.tenant.inFlight > 0 })
+		if i < 0 {
+			i = max(slices.IndexFunc(left, more), 0)
+		}
+		q := left[i]
+		left = slices.Delete(left, i, i+1)
+		if !d.m.hasSlot(q.tenant) {
+			d.Fatalf("%d was let in without a slot: its tenant has %d of %d in flight, of %d", q.n, q.tenant.inFlight, d.m.inFlight, d.m.slots)
+		}
 		q.tenant.inFlight++
 		d.m.inFlight++
-		if most := q.tenant.limits.InFlight; most > 0 && q.tenant.inFlight > most || d.m.slots > 0 && d.m.inFlight > d.m.slots {
-			d.Fatalf("%d was let in without a slot", q.n)
-		}
 	}
 }
 
@@ -691,7 +710,7 @@ func (d *driver) contenders(now, ago int64) (are, maybe []*asked) {
 	gates := map[gateName][]*asked{}
 	for name, q := range heads {
 		t := q.tenant
-		if t.frozen > now-ago || !q.r.Slotless && t.limits.InFlight > 0 && t.inFlight >= t.limits.InFlight {
+		if t.frozen > now-ago || !q.r.Slotless && !d.m.hasSlot(t) {
 			continue
 		}
 		if k := d.m.key(t, q.r.Key); k != nil && d.keyKeeps(now, ago, k, name, q, heads) {
@@ -765,18 +784,17 @@ func (d *driver) waitsInVain(ago int64) *asked {
 	for _, b := range d.m.starts {
 		starts = starts && !b.short(now, ago, 1)
 	}
-	slots := d.m.slots <= 0 || d.m.inFlight < d.m.slots
 	short := func(q *asked) bool {
 		return !q.r.Free && d.m.total.short(now, ago, d.m.total.need(&q.r))
 	}
 	// Of the cold ones of each queue only the first is let in at a time.
 	first := func(q *asked) bool {
 		t, _ := d.s.tenants.get(q.r.Tenant)
-		list := &d.s.gate(t, &q.r).queue.starting
+		list := &d.s.queueOf(d.s.gate(t, &q.r)).starting
 		return !d.m.cold(now, q.tenant) || list.n == 0 || list.first.of == t
 	}
 	// These are the ones whose turn it may be.
-	kept := func(q *asked) bool { return d.m.cold(now, q.tenant) && !starts || !slots && !q.r.Slotless }
+	kept := func(q *asked) bool { return d.m.cold(now, q.tenant) && !starts }
 	are, maybe := d.contenders(now, ago)
 	are, maybe = slices.DeleteFunc(are, kept), slices.DeleteFunc(maybe, kept)
 	totalShort := slices.ContainsFunc(maybe, func(q *asked) bool { return first(q) && short(q) })
@@ -786,7 +804,7 @@ func (d *driver) waitsInVain(ago int64) *asked {
 			continue
 		}
 		firstOfQueue := func(o *asked) bool {
-			return first(o) && o.r.Free == q.r.Free && o.r.Slotless == q.r.Slotless
+			return first(o) && o.r.Free == q.r.Free && o.r.Slotless == q.r.Slotless && (o.tenant.inFlight == 0) == (q.tenant.inFlight == 0)
 		}
 		if first(q) || !slices.ContainsFunc(maybe, firstOfQueue) {
 			return q
@@ -945,6 +963,12 @@ func checkStructure[K comparable](fatalf func(string, ...any), s *Scheduler[K]) 
 			if g.state == queued {
 				queuedGates[g.queue]++
 			}
+			if (g.state == queued || g.state == unbegun) && g.queue != s.queueOf(g) {
+				fail("a gate is in another queue than its tenant's slots say")
+			}
+			if g.state == parked && tn.inFlight < tn.limits.InFlight && tn != s.capped {
+				fail("a gate is parked though its tenant may have one more slot")
+			}
 			for _, f := range g.flows() {
 				cost := 0
 				last := uint64(0)
@@ -994,7 +1018,7 @@ func checkHeap[T item[T]](fail func(string, ...any), h *heap[T]) {
 
 // describe tells what a scheduler knows, for who looks for a difference.
 func describe(s *Scheduler[string]) string {
-	out := fmt.Sprintf("at %d: total %+v, %d/%d slots, retry %d, starts %+v, frozen %d, %d starting, armed %d\n", s.now(), s.total, s.inFlight, s.slots, s.retry, s.starts, s.startsFrozen, s.starting, s.armed)
+	out := fmt.Sprintf("at %d: total %+v, %d/%v slots, retry %d, starts %+v, frozen %d, %d starting, armed %d\n", s.now(), s.total, s.inFlight, s.slots, s.retry, s.starts, s.startsFrozen, s.starting, s.armed)
 	for _, t := range s.tenants.lru.Values() {
 		out += fmt.Sprintf(" tenant %s, frozen %d, warm %d, %d in flight, %d wait, %+v\n", t.id, t.frozen, t.warm, t.inFlight, t.waiting, *t.limits)
 		for i, g := range t.gates {

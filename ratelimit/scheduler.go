@@ -18,8 +18,12 @@ type Config struct {
 	// as other processes. It applies beside Total and is asked last. Nil is
 	// none.
 	Shared Limiter
-	// InFlight bounds how many admitted requests of all tenants may be under
-	// way at once. 0 and less are no bound.
+	// InFlight is the number of slots: how many admitted requests of all
+	// tenants may be under way at once. 0 and less are no bound.
+	//
+	// A quarter of the slots, rounded up, is kept for tenants that hold none. A
+	// tenant that holds a slot gets another one only while more than that
+	// quarter is free. One tenant holds at most half of the slots, rounded up.
 	InFlight int
 	// Tenant are the limits of every tenant that has none of its own.
 	Tenant Limits
@@ -122,8 +126,9 @@ type Scheduler[K comparable] struct {
 
 	total    bucket
 	frozen   int64 // until
-	slots    int
+	slots    slots
 	inFlight int
+	capped   *tenant[K] // that has parked gates since it holds half of the slots; see park
 
 	starts       []bucket
 	startsFrozen int64 // until
@@ -159,7 +164,7 @@ func NewScheduler[K comparable](cfg Config) (*Scheduler[K], error) {
 		common:      cfg.Tenant.clone(),
 		own:         make(map[string]*Limits),
 		total:       newBucket(cfg.Total),
-		slots:       cfg.InFlight,
+		slots:       newSlots(cfg.InFlight),
 		retry:       never,
 		retryStarts: never,
 		armed:       never,
@@ -187,8 +192,12 @@ func NewScheduler[K comparable](cfg Config) (*Scheduler[K], error) {
 	return s, nil
 }
 
-func (s *Scheduler[K]) queues() [4]*queue[K] {
-	return [4]*queue[K]{&s.metered.slotted, &s.metered.slotless, &s.free.slotted, &s.free.slotless}
+// queues is how many queues there are.
+const queues = 6
+
+func (s *Scheduler[K]) queues() [queues]*queue[K] {
+	m, f := &s.metered, &s.free
+	return [queues]*queue[K]{&m.first, &m.further, &m.slotless, &f.first, &f.further, &f.slotless}
 }
 
 // now returns the time since base.

@@ -7,8 +7,8 @@ package ratelimit
 //
 // Cold tenants begin in the order in which they came, as far as they wait for
 // the same: those that wait for units, or for slots, don't hold up the rest. So
-// each of the four queues has a list of them. The first of it is in the queue
-// while there is a start, the rest are unbegun.
+// each of the queues has a list of them. The first of it is in the queue while
+// there is a start, the rest are unbegun.
 
 // cold reports whether a tenant needs a start.
 func (s *Scheduler[K]) cold(now int64, t *tenant[K]) bool {
@@ -65,7 +65,7 @@ func (s *Scheduler[K]) mayBegin(now int64, g *gate[K]) bool {
 	}
 	if !t.startsIn(g.queue) {
 		if t.starting == nil {
-			t.starting = new([4]elem[*tenant[K]])
+			t.starting = new([queues]elem[*tenant[K]])
 			for i := range t.starting {
 				t.starting[i].of = t
 			}

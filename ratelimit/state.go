@@ -18,7 +18,7 @@ type tenant[K comparable] struct {
 	tags     [2]uint64 // what it has had of Scheduler.metered and free
 	// starting are its places in the queues' lists of those that wait for a
 	// start, nil before it waits for one, and startIn is in how many it is.
-	starting *[4]elem[*tenant[K]]
+	starting *[queues]elem[*tenant[K]]
 	startIn  int
 }
 
@@ -161,9 +161,8 @@ func (s *Scheduler[K]) newGate(t *tenant[K], i int) *gate[K] {
 	if i > 1 {
 		g.fair, g.tag = &s.metered, &t.tags[1]
 	}
-	g.bucket, g.queue = &g.own, &g.fair.slotted
-	if i%2 == 1 {
-		g.queue = &g.fair.slotless
+	g.bucket, g.slotless = &g.own, i%2 == 1
+	if g.slotless {
 		if t.gates[i-1] == nil {
 			s.newGate(t, i-1)
 		}
@@ -171,29 +170,8 @@ func (s *Scheduler[K]) newGate(t *tenant[K], i int) *gate[K] {
 	} else if i > 1 {
 		g.own = newBucket(limitOf(t.limits.Classes, i/2-1))
 	}
+	g.queue = s.queueOf(g)
 	g.alarm.of = g
 	t.gates[i] = g
 	return g
-}
-
-// full reports whether all of the tenant's slots are taken.
-func (t *tenant[K]) full() bool { return t.limits.InFlight > 0 && t.inFlight >= t.limits.InFlight }
-
-// full reports whether all slots are taken.
-func (s *Scheduler[K]) full() bool { return s.slots > 0 && s.inFlight >= s.slots }
-
-// occupy takes a slot, and vacate gives it back.
-func (s *Scheduler[K]) occupy(t *tenant[K]) {
-	t.inFlight++
-	s.inFlight++
-}
-
-func (s *Scheduler[K]) vacate(t *tenant[K]) {
-	t.inFlight--
-	s.inFlight--
-	for _, g := range t.gates {
-		if g != nil && g.state == parked {
-			s.enter(g)
-		}
-	}
 }
