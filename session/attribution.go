@@ -71,6 +71,7 @@ type attribution struct {
 	slowAt  time.Time
 	slowWas bool
 	quickAt time.Time // when a call was answered quickly
+	made    Verdicts
 }
 
 const (
@@ -209,6 +210,16 @@ func (a *attribution) of429(tenant string, at place, began bool, start, now, unt
 	owner := a.ownerOf(tenant)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer func() {
+		switch v.scope {
+		case errors.ScopeAll:
+			a.made.RefusedAll++
+		case errors.ScopeTenant:
+			a.made.RefusedTenant++
+		default:
+			a.made.RefusedChat++
+		}
+	}()
 	v.scope = errors.ScopeChat
 	t := a.troubleOf(tenant, now)
 	p := &t.refused
@@ -273,11 +284,21 @@ func (a *attribution) ofFailure(tenant string, start, now time.Time) errors.Scop
 	a.failed.witness(tenant, owner)
 	switch {
 	case a.failed.count(a.owned.Load()) >= a.needed(now):
+		a.made.FailedAll++
 		return errors.ScopeAll
 	case inTurn:
+		a.made.FailedTenant++
 		return errors.ScopeTenant
 	}
+	a.made.FailedNobody++
 	return errors.ScopeUnknown
+}
+
+// count returns the verdicts so far.
+func (a *attribution) count() Verdicts {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.made
 }
 
 // troubleOf returns what is known of a tenant, and notes that it is in trouble.
@@ -478,7 +499,11 @@ func (a *attribution) slowNow(now time.Time) bool {
 	if now.Sub(a.quickAt) >= slowAfter {
 		enough = min(enough, a.needed(now))
 	}
+	was := a.slowWas
 	a.slowWas = calls >= fewestSlow && independent(len(owned), ownerless, a.owned.Load()) >= enough
+	if a.slowWas && !was {
+		a.made.SlowAll++
+	}
 	return a.slowWas
 }
 

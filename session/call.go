@@ -52,7 +52,9 @@ type Call struct {
 	slow       bool // the server moves a file before it answers
 	ownTimeout bool // the caller has bounded it
 
-	node callNode // its place among the calls under way
+	node     callNode      // its place among the calls under way
+	waited   time.Duration // for the attempt's turn
+	received int64         // bytes of the answer
 }
 
 // BotID returns the id of the bot that makes the call, which is the public part
@@ -72,7 +74,7 @@ func (c *Call) Repeatable() bool { return c.repeatable || effectOf(c.Method) != 
 // Next returns a copy of the call for the next attempt.
 func (c *Call) Next() *Call {
 	next := *c
-	next.node = callNode{}
+	next.node, next.waited, next.received = callNode{}, 0, 0
 	next.Attempt++
 	return &next
 }

@@ -137,7 +137,8 @@ func (g *Guard) attempt(ctx context.Context, call *Call, next Invoker) (json.Raw
 		return nil, g.refused(ctx, call, start, err)
 	}
 	defer permit.Release()
-	start = g.breakers.clock()
+	call.waited = g.breakers.clock().Sub(start)
+	start = start.Add(call.waited)
 	var result json.RawMessage
 	if isLongPoll(call.Method) {
 		result, err = g.poll(ctx, call, next)
@@ -216,12 +217,31 @@ type GuardStats struct {
 	ratelimit.Stats
 	// Platform is what the breaker of all tenants has counted.
 	Platform breaker.Counts `json:"platform"`
+	// Verdicts counts the decisions about whom trouble belongs to.
+	Verdicts Verdicts `json:"verdicts"`
+}
+
+// Verdicts counts decisions since the guard was made; see [Guard].
+type Verdicts struct {
+	// RefusedChat, RefusedTenant and RefusedAll count 429s by the widest scope
+	// that they belong to.
+	RefusedChat   uint64 `json:"refused_chat"`
+	RefusedTenant uint64 `json:"refused_tenant"`
+	RefusedAll    uint64 `json:"refused_all"`
+	// FailedNobody counts failures that say nothing yet, FailedTenant those
+	// that count against their tenant, and FailedAll against the platform.
+	FailedNobody uint64 `json:"failed_nobody"`
+	FailedTenant uint64 `json:"failed_tenant"`
+	FailedAll    uint64 `json:"failed_all"`
+	// SlowAll counts how often the platform was found slow.
+	SlowAll uint64 `json:"slow_all"`
 }
 
 // Stats returns the figures of this moment, with the top tenants of which most
 // calls wait.
 func (g *Guard) Stats(top int) GuardStats {
 	stats := GuardStats{Stats: g.limits.scheduler.Stats(top), Platform: g.breakers.platform.Counts()}
+	stats.Verdicts = g.limits.facts.count()
 	stats.Frozen = max(stats.Frozen, g.limits.wide.left(g.limits.facts.clock()))
 	return stats
 }

@@ -50,6 +50,20 @@ func effectOf(method string) effect {
 	return once
 }
 
+// canonical returns a method's name as the Bot API spells it, and "_OTHER" for
+// a method that is not known.
+func canonical(method string) string {
+	if _, known := effects[method]; known {
+		return method
+	}
+	for name := range effects {
+		if strings.EqualFold(name, method) {
+			return name
+		}
+	}
+	return "_OTHER"
+}
+
 func lowerFirst(s string) string {
 	if s == "" || s[0] < 'A' || s[0] > 'Z' {
 		return s

@@ -9,21 +9,33 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 )
 
-// Observation is what is known of one attempt of a call after its end. It
-// holds no parameter and no token.
+// Observation describes one attempt of a call after its end. It holds no
+// parameter and no token.
 type Observation struct {
 	// Key is the tenant or bot.
 	Key string
-	// Method is the Bot API method.
-	Method string
+	// Method is the Bot API method as the caller spelled it, and Canonical as
+	// the Bot API does. Canonical is "_OTHER" for a method that is not known,
+	// so it is fit for a metric's label.
+	Method    string
+	Canonical string
 	// Chat is where it went; zero for methods without a chat.
 	Chat ChatID
 	// Attempt counts from 1.
 	Attempt int
+	// Upload says that files were sent with the call.
+	Upload bool
 	// Start is when the attempt began; it has a monotonic reading.
 	Start time.Time
+	// Waited is how long the attempt waited for its turn before Start. It is 0
+	// without a [Guard].
+	Waited time.Duration
 	// Latency is how long the attempt took.
 	Latency time.Duration
+	// Sent and Received are the lengths of the request's and the answer's body
+	// in bytes. Sent is -1 if the length of a file is not known, Received 0
+	// without a whole answer.
+	Sent, Received int64
 	// Kind is [errors.None] for success.
 	Kind errors.Kind
 	// Err is the attempt's error, nil for success.
@@ -55,18 +67,26 @@ func Observe(observer Observer) Middleware {
 	}
 }
 
-// observation is what is known of a call that began at start and ends now.
+// observation describes an attempt that began at start and ends now.
 func observation(call *Call, start time.Time, err error) Observation {
-	return Observation{
-		Key:     call.Key,
-		Method:  call.Method,
-		Chat:    call.Chat,
-		Attempt: call.Attempt,
-		Start:   start,
-		Latency: time.Since(start),
-		Kind:    errors.KindOf(err),
-		Err:     err,
+	o := Observation{
+		Key:       call.Key,
+		Method:    call.Method,
+		Canonical: canonical(call.Method),
+		Chat:      call.Chat,
+		Attempt:   call.Attempt,
+		Upload:    call.Upload,
+		Start:     start,
+		Waited:    call.waited,
+		Latency:   time.Since(start),
+		Received:  call.received,
+		Kind:      errors.KindOf(err),
+		Err:       err,
 	}
+	if call.body != nil {
+		o.Sent = call.body.size
+	}
+	return o
 }
 
 // LogObserver returns an observer that writes every attempt to the log:

@@ -81,12 +81,12 @@ func TestObserveSeesEveryAttempt(t *testing.T) {
 		assert.ErrorIs(t, seen[0].Err, errors.RateLimited)
 		seen[0].Err = nil
 		assert.Equal(t, session.Observation{
-			Key: "shop", Method: "sendMessage", Chat: session.ChatID{Username: "@news"}, Attempt: 1,
-			Start: start, Latency: time.Second, Kind: errors.RateLimited,
+			Key: "shop", Method: "sendMessage", Canonical: "sendMessage", Chat: session.ChatID{Username: "@news"}, Attempt: 1,
+			Sent: 19, Received: 109, Start: start, Latency: time.Second, Kind: errors.RateLimited,
 		}, seen[0])
 		assert.Equal(t, session.Observation{
-			Key: "shop", Method: "sendMessage", Chat: session.ChatID{Username: "@news"}, Attempt: 2,
-			Start: start.Add(time.Second), Latency: 2 * time.Second, Kind: errors.None,
+			Key: "shop", Method: "sendMessage", Canonical: "sendMessage", Chat: session.ChatID{Username: "@news"}, Attempt: 2,
+			Sent: 19, Received: 25, Start: start.Add(time.Second), Latency: 2 * time.Second, Kind: errors.None,
 		}, seen[1])
 	})
 }

@@ -88,6 +88,7 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 	if err != nil {
 		return nil, false, w.failed(ctx, call, a, err)
 	}
+	call.received = int64(len(text))
 	result, err = parseReply(call, resp.StatusCode, resp.Header, text)
 	return result, false, err
 }
