@@ -95,6 +95,12 @@ const (
 	BadRequest
 	// NotModified says that an edit changes nothing: what was wanted is so.
 	NotModified
+	// ResultLost says that Telegram carried the call out and can't return its
+	// result. A sent message that a moderating bot deletes at once is an example.
+	// Nobody failed, and the call must not be repeated. Its Delivery is
+	// [Delivered], or [MaybeDelivered] for an album, a copy or a forward of
+	// several messages, because some of them may not have been sent.
+	ResultLost
 	// MessageNotFound says that the message to edit, delete, forward, copy
 	// or reply to is not there.
 	MessageNotFound
@@ -136,7 +142,8 @@ const (
 type Fault uint8
 
 const (
-	// FaultNone: nothing failed, or the answer is a good one ("not modified").
+	// FaultNone: nothing failed, or the answer is a good one ("not modified",
+	// "sent, but deleted at once").
 	FaultNone Fault = iota
 	// FaultCaller: the call itself or its timing; others of the tenant work.
 	FaultCaller
@@ -208,6 +215,7 @@ var traitsOf = [kinds]traits{
 	Conflict:        {"conflict", "conflict", 409, FaultTenant, true},
 	BadRequest:      {"bad_request", "bad request", 400, FaultCaller, false},
 	NotModified:     {"not_modified", "message is not modified", 400, FaultNone, false},
+	ResultLost:      {"result_lost", "carried out, but the result is lost", 410, FaultNone, false},
 	MessageNotFound: {"message_not_found", "message not found", 404, FaultCaller, false},
 	QueryExpired:    {"query_expired", "query expired", 410, FaultCaller, false},
 	MessageTooLong:  {"message_too_long", "message too long", 400, FaultCaller, false},
