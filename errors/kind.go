@@ -120,7 +120,8 @@ const (
 	Migrated
 
 	// Forbidden is Telegram's 403 where no narrower kind fits, and its 400 for
-	// rights that the bot does not have in a chat.
+	// missing rights: rights of the bot in a chat, a closed topic, a user who
+	// accepts no voice messages.
 	Forbidden
 	// Blocked says that the user blocked the bot.
 	Blocked

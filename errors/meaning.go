@@ -56,19 +56,35 @@ var meanings = [...]meaning{
 	{text: "*bot was kicked*", kind: Kicked},                  // Client::check_chat_access
 	{text: "*bot is not a member*", kind: Kicked},             // Client::check_chat_access, Client::delete_message
 	{text: "*channel_private*", kind: Kicked},                 // ChatManager::on_get_channel_error
+	{text: "*channel_public_group_na*", kind: Kicked},         // ChatManager::on_get_channel_error
 	{text: "*user is deactivated*", kind: ChatGone},           // Client::check_chat_access
 	{text: "*user_deactivated*", kind: ChatGone},              // Client::fail_query_with_error
 	{text: "*user_deleted*", kind: ChatGone},                  // MessagesManager::process_send_message_fail_error
 	{text: "*group chat was deleted*", kind: ChatGone},        // Client::check_chat_access
 	{text: "*group is deactivated*", kind: ChatGone},          // earlier versions
+	{text: "*chat is deactivated*", kind: ChatGone},           // DialogInviteLinkManager::can_manage_dialog_invite_links
 
 	// The bot lacks a right.
-	{text: "need administrator rights*", kind: Forbidden}, // DialogManager::can_send_message_to_dialog
-	{text: "*chat_write_forbidden*", kind: Forbidden},     // Telegram
-	{text: "*chat_restricted*", kind: Forbidden},          // Telegram
-	{text: "*chat_admin_required*", kind: Forbidden},      // Telegram
-	{text: "*not enough rights*", kind: Forbidden},        // can_send_message_content
-	{text: "*have no rights*", kind: Forbidden},           // earlier versions
+	{text: "*_forbidden", kind: Forbidden},                      // Telegram: CHAT_SEND_PLAIN_FORBIDDEN, VOICE_MESSAGES_FORBIDDEN, BOT_ACCESS_FORBIDDEN
+	{text: "*_restricted", kind: Forbidden},                     // Telegram: CHAT_RESTRICTED, USER_PRIVACY_RESTRICTED
+	{text: "topic_closed", kind: Forbidden},                     // Telegram
+	{text: "user_banned_in_channel", kind: Forbidden},           // Telegram
+	{text: "*chat_admin_required*", kind: Forbidden},            // Telegram
+	{text: "business_peer_*", kind: Forbidden},                  // Telegram: not to this chat, or no longer, over this business connection
+	{text: "peer_flood", kind: Forbidden},                       // Telegram: the bot counts as a spammer. It names no wait.
+	{text: "frozen_*", kind: Forbidden},                         // NetQueryDispatcher::dispatch: Telegram froze the bot
+	{text: "allow_payment_required*", kind: Forbidden},          // MessagesManager::on_send_message_fail
+	{text: "*not enough rights*", kind: Forbidden},              // can_send_message_content
+	{text: "*have no rights*", kind: Forbidden},                 // earlier versions
+	{text: "need * right*", kind: Forbidden},                    // DialogManager::can_send_message_to_dialog
+	{text: "need to be inviter*", kind: Forbidden},              // DialogParticipantManager::delete_chat_participant
+	{text: "have no access to the chat", kind: Forbidden},       // DialogManager::check_dialog_access_in_memory
+	{text: "have no write access to the chat", kind: Forbidden}, // DialogManager::can_send_message_to_dialog
+	{text: "can't access the chat*", kind: Forbidden},           // DialogManager::check_dialog_access_in_memory
+	{text: "chat is not accessible", kind: Forbidden},           // MessagesManager::do_send_bot_start_message
+	{text: "user restricted receiving of*", kind: Forbidden},    // can_send_message_content, for voice and video notes
+	{text: "*has protected content*", kind: Forbidden},          // MessagesManager::process_send_message_fail_error, for CHAT_FORWARDS_RESTRICTED
+	{text: "user is an administrator*", kind: Forbidden},        // Client::fail_query_with_error, for USER_ADMIN_INVALID
 
 	// The call itself is wrong.
 	{text: "*is not modified*", kind: NotModified},                // Client::fail_query_with_error
