@@ -32,7 +32,8 @@ const (
 
 	// InvalidToken says that a text does not have the form of a bot token.
 	// Telegram answers such a token with 404 Not Found, which it also says
-	// of every token when the API's URL is wrong.
+	// of every token when the API's URL is wrong, or with 401 "invalid token
+	// specified".
 	InvalidToken
 	// Unauthorized is Telegram's 401: the token is well formed, but was
 	// revoked or never valid.
@@ -56,7 +57,8 @@ const (
 	// the service wants before the bot sends.
 	Unverified
 
-	// RateLimited is Telegram's 429. RetryAfter and [Scope] tell more.
+	// RateLimited is Telegram's 429, or another code with a 429's text.
+	// RetryAfter and [Scope] tell more.
 	RateLimited
 	// Throttled is our own refusal to send now, so that Telegram does not
 	// have to refuse. RetryAfter and [Scope] tell more.

@@ -25,6 +25,9 @@ type meaning struct {
 // or tdlib/td 1.8.66. "Telegram" stands for names in upper case that the server
 // passes on. It passes them on as 400, also where Telegram said 403
 // (MessagesManager::process_send_message_fail_error, Client::fail_query_with_error).
+//
+// FLOOD_WAIT and SLOWMODE_WAIT are rare. The server waits up to 60 s by itself and
+// then answers 429 with "retry after" (NetQueryDelayer::delay).
 var meanings = [...]meaning{
 	// The call was carried out, but the server can't return its result.
 	{code: 500, text: "sent message was immediately deleted and can't be returned", kind: ResultLost, delivery: Delivered}, // Client::delete_message
@@ -39,13 +42,21 @@ var meanings = [...]meaning{
 	{code: 500, text: "unexpected quote_text_invalid error", kind: BadRequest, delivery: NotDelivered},            // MessagesManager::on_send_message_fail
 	{code: 500, text: "chat not found", kind: ChatNotFound, delivery: NotDelivered},                               // DialogManager::on_resolved_username
 
-	{text: "too many requests*", kind: RateLimited}, // Client::on_message_send_failed, quoted for an album
+	// Rate limits with another code than 429. The server answers 500 to a 429
+	// whose wait it can't read.
+	{code: 500, text: "too many requests*", kind: RateLimited, delivery: NotDelivered}, // Client::fail_query_with_error
+	{code: 500, text: "flood_*wait_*", kind: RateLimited, delivery: NotDelivered},      // MessagesManager::process_send_message_fail_error
+	{code: 500, text: "slowmode_wait_*", kind: RateLimited, delivery: NotDelivered},    // MessagesManager::process_send_message_fail_error
+	{text: "too many requests*", kind: RateLimited},                                    // Client::on_message_send_failed, quoted for an album
+	{text: "flood_*wait_*", kind: RateLimited},                                         // NetQueryDelayer::delay
+	{text: "slowmode_wait_*", kind: RateLimited},                                       // NetQueryDelayer::delay
 
 	// The token or the server.
-	{code: http.StatusUnauthorized, text: "invalid api-id*", kind: Unavailable}, // Client::get_closing_error: the server is set up wrong, for all bots
-	{code: http.StatusNotFound, text: "not found", kind: InvalidToken},          // HttpConnection::handle
-	{text: "logged out", kind: LoggedOut},                                       // Client::get_closing_error
-	{text: "*request entity too large*", kind: FileTooLarge},                    // a proxy
+	{code: http.StatusUnauthorized, text: "invalid token specified", kind: InvalidToken}, // ClientManager::send: not the form of a token
+	{code: http.StatusUnauthorized, text: "invalid api-id*", kind: Unavailable},          // Client::get_closing_error: the server is set up wrong, for all bots
+	{code: http.StatusNotFound, text: "not found", kind: InvalidToken},                   // HttpConnection::handle
+	{text: "logged out", kind: LoggedOut},                                                // Client::get_closing_error
+	{text: "*request entity too large*", kind: FileTooLarge},                             // a proxy
 
 	// The chat is out of reach.
 	{text: "*upgraded to a supergroup*", kind: Migrated},      // Client::check_chat_access

@@ -52,20 +52,25 @@ func retryAfter(params *gotgbot.ResponseParameters) time.Duration {
 }
 
 // retryAfterIn reads the wait out of a description, which is where an album's
-// failure has it:
+// failure and Telegram's own names have it:
 //
 //	Bad Request: failed to send message #1 with the error message "Too Many Requests: retry after 8"
+//	Bad Request: FLOOD_WAIT_8
 func retryAfterIn(description string) time.Duration {
-	const wait = "too many requests: retry after "
-	rest, found := strings.CutPrefix(plain(description), wait)
-	if !found {
-		return 0
+	text := plain(description)
+	for _, wait := range [...]string{"too many requests: retry after ", "flood_wait_", "flood_premium_wait_", "slowmode_wait_"} {
+		rest, found := strings.CutPrefix(text, wait)
+		if !found {
+			continue
+		}
+		rest, _, _ = strings.Cut(rest, "_")
+		seconds, err := strconv.ParseInt(rest, 10, 64)
+		if err != nil || seconds <= 0 {
+			return 0
+		}
+		return time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second
 	}
-	seconds, err := strconv.ParseInt(rest, 10, 64)
-	if err != nil || seconds <= 0 {
-		return 0
-	}
-	return time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second
+	return 0
 }
 
 // plain returns a description as it is compared: in lower case, without the

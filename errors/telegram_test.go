@@ -21,7 +21,7 @@ var answers = []struct {
 	kind        errors.Kind
 }{
 	{401, "Unauthorized", errors.Unauthorized},
-	{401, "Unauthorized: invalid token specified", errors.Unauthorized},
+	{401, "Unauthorized: invalid token specified", errors.InvalidToken},
 	{401, "", errors.Unauthorized},
 	{401, "Unauthorized: invalid api-id/api-hash", errors.Unavailable},
 	{404, "Not Found", errors.InvalidToken},
@@ -55,6 +55,9 @@ var answers = []struct {
 	{500, "Internal Server Error: unexpected REPLY_MESSAGE_ID_INVALID error", errors.MessageNotFound},
 	{500, "Internal Server Error: unexpected QUOTE_TEXT_INVALID error", errors.BadRequest},
 	{500, "Internal Server Error: chat not found", errors.ChatNotFound},
+	{500, "Too Many Requests: retry after 0", errors.RateLimited},
+	{500, "FLOOD_WAIT_X", errors.RateLimited},
+	{500, "SLOWMODE_WAIT_X", errors.RateLimited},
 	{502, "Internal Server Error: chat not found", errors.Unavailable},
 	{502, "Bad Gateway", errors.Unavailable},
 	{503, "Service Unavailable", errors.Unavailable},
@@ -130,6 +133,10 @@ var answers = []struct {
 	{400, "Bad Request: PEER_FLOOD", errors.Forbidden},
 	{400, "Bad Request: USER_IS_BOT", errors.BadRequest},
 	{400, "Bad Request: STORY_SEND_FLOOD_WEEKLY_1700000000", errors.BadRequest},
+
+	{400, "Bad Request: FLOOD_WAIT_X", errors.RateLimited},
+	{400, "Bad Request: SLOWMODE_WAIT_X", errors.RateLimited},
+	{420, "FLOOD_PREMIUM_WAIT_X", errors.RateLimited},
 
 	{400, "Bad Request: chat not found", errors.ChatNotFound},
 	{400, "BAD REQUEST: CHAT NOT FOUND", errors.ChatNotFound},
@@ -252,6 +259,8 @@ func TestAnAnswerSaysWhetherTheCallWasRefused(t *testing.T) {
 		{500, "Internal Server Error: receive local as sent message", errors.Delivered},
 		{500, "Internal Server Error: unexpected QUOTE_TEXT_INVALID error", errors.NotDelivered},
 		{500, "Internal Server Error: chat not found", errors.NotDelivered},
+		{500, "Too Many Requests: retry after 0", errors.NotDelivered},
+		{500, "FLOOD_WAIT_3", errors.NotDelivered},
 		{500, "", errors.MaybeDelivered},
 		{502, "", errors.MaybeDelivered},
 		{503, "", errors.MaybeDelivered},
@@ -290,6 +299,7 @@ func TestAnAlbumsAnswerKeepsItsKindAndLeavesDeliveryOpen(t *testing.T) {
 		"absurd seconds":  {400, album("Too Many Requests: retry after 99999999999"), nil, errors.RateLimited, 365 * 24 * time.Hour, 0},
 		"no seconds":      {400, album("Too Many Requests: retry after later"), nil, errors.RateLimited, 0, 0},
 		"deleted at once": {500, "Internal Server Error: sent message was immediately deleted and can't be returned", nil, errors.ResultLost, 0, 0},
+		"flood inside":    {400, album("FLOOD_WAIT_8"), nil, errors.RateLimited, 8 * time.Second, 0},
 		"right inside":    {400, album("CHAT_SEND_PHOTOS_FORBIDDEN"), nil, errors.Forbidden, 0, 0},
 		"topic inside":    {400, album("Bad Request: TOPIC_CLOSED"), nil, errors.Forbidden, 0, 0},
 		"403 inside 400":  {400, album("Forbidden: bot was blocked by the user"), nil, errors.Blocked, 0, 0},
@@ -308,6 +318,25 @@ func TestAnAlbumsAnswerKeepsItsKindAndLeavesDeliveryOpen(t *testing.T) {
 					assert.False(t, errors.SafeToRepeat(err))
 				}
 			})
+		}
+	}
+}
+
+func TestAFloodWaitSaysHowLong(t *testing.T) {
+	for description, want := range map[string]time.Duration{
+		"Bad Request: FLOOD_WAIT_12":       12 * time.Second,
+		"Bad Request: SLOWMODE_WAIT_30":    30 * time.Second,
+		"Bad Request: FLOOD_WAIT_7_X":      7 * time.Second,
+		"FLOOD_PREMIUM_WAIT_3":             3 * time.Second,
+		"Bad Request: FLOOD_WAIT_0":        0,
+		"Bad Request: FLOOD_WAIT_":         0,
+		"Too Many Requests: retry after 9": 9 * time.Second,
+	} {
+		for _, code := range []int{400, 420, 500} {
+			e := errors.FromTelegram("sendMessage", code, description, nil)
+			assert.Equal(t, errors.RateLimited, e.Kind, "%d %s", code, description)
+			assert.Equal(t, want, e.RetryAfter, "%d %s", code, description)
+			assert.True(t, errors.SafeToRepeat(e), "%d %s", code, description)
 		}
 	}
 }
