@@ -341,6 +341,78 @@ func TestAFloodWaitSaysHowLong(t *testing.T) {
 	}
 }
 
+// A blocked user, a missing chat or a bad file is never a fault of the bot or
+// of the platform, in whatever method it is met.
+func TestAnAnswersFaultIsWhoseFailureItIs(t *testing.T) {
+	moved := &gotgbot.ResponseParameters{MigrateToChatId: -1001}
+	rows := []struct {
+		kind        errors.Kind
+		fault       errors.Fault
+		code        int
+		description string
+		params      *gotgbot.ResponseParameters
+	}{
+		{errors.NotModified, errors.FaultNone, 400, "Bad Request: message is not modified", nil},
+		{errors.ResultLost, errors.FaultNone, 500, "Internal Server Error: sent message was immediately deleted and can't be returned", nil},
+
+		{errors.Blocked, errors.FaultCaller, 403, "Forbidden: bot was blocked by the user", nil},
+		{errors.NotStarted, errors.FaultCaller, 403, "Forbidden: bot can't initiate conversation with a user", nil},
+		{errors.Kicked, errors.FaultCaller, 403, "Forbidden: bot was kicked from the group chat", nil},
+		{errors.ChatGone, errors.FaultCaller, 403, "Forbidden: user is deactivated", nil},
+		{errors.Forbidden, errors.FaultCaller, 400, "Bad Request: CHAT_SEND_PLAIN_FORBIDDEN", nil},
+		{errors.ChatNotFound, errors.FaultCaller, 400, "Bad Request: chat not found", nil},
+		{errors.Migrated, errors.FaultCaller, 400, "Bad Request: group chat was upgraded to a supergroup chat", moved},
+		{errors.BadRequest, errors.FaultCaller, 400, "Bad Request: wrong file identifier/HTTP URL specified", nil},
+		{errors.FileTooLarge, errors.FaultCaller, 400, "Bad Request: file is too big", nil},
+		{errors.MessageNotFound, errors.FaultCaller, 400, "Bad Request: message to copy not found", nil},
+		{errors.BadMarkup, errors.FaultCaller, 400, "Bad Request: can't parse entities: unexpected end tag at byte offset 5", nil},
+		{errors.MessageTooLong, errors.FaultCaller, 400, "Bad Request: message is too long", nil},
+		{errors.QueryExpired, errors.FaultCaller, 400, "Bad Request: query is too old and response timeout expired or query ID is invalid", nil},
+		{errors.NotFound, errors.FaultCaller, 404, "Not Found: method not found", nil},
+
+		{errors.InvalidToken, errors.FaultTenant, 404, "Not Found", nil},
+		{errors.Unauthorized, errors.FaultTenant, 401, "Unauthorized", nil},
+		{errors.LoggedOut, errors.FaultTenant, 400, "Logged out", nil},
+		{errors.Conflict, errors.FaultTenant, 409, "Conflict: terminated by other getUpdates request", nil},
+		{errors.RateLimited, errors.FaultTenant, 429, "Too Many Requests: retry after 5", nil},
+
+		{errors.Unavailable, errors.FaultPlatform, 500, "Internal Server Error: restart", nil},
+		{errors.BadReply, errors.FaultPlatform, 200, "", nil},
+	}
+	never := map[errors.Kind]bool{ // Telegram does not answer with these
+		errors.Internal: true, errors.Canceled: true, errors.Closed: true,
+		errors.TokenTaken: true, errors.Exists: true, errors.WrongBot: true, errors.Stale: true, errors.Suspended: true, errors.Unverified: true,
+		errors.Throttled: true, errors.BreakerOpen: true, errors.PoolFull: true, errors.StoreUnavailable: true,
+		errors.Timeout: true, errors.ConnectionFailed: true, errors.OutcomeUnknown: true,
+	}
+	seen := map[errors.Kind]bool{}
+	for _, row := range rows {
+		seen[row.kind] = true
+		descriptions := []string{row.description}
+		if row.code == 400 || row.code == 403 {
+			prefix, reason, told := strings.Cut(row.description, ": ")
+			if told { // also as it is told of one message of several
+				descriptions = append(descriptions, prefix+": failed to send message #2 with the error message \""+reason+"\"")
+			}
+		}
+		for _, method := range []string{"sendMessage", "sendMediaGroup", "copyMessages", "forwardMessages"} {
+			for _, description := range descriptions {
+				e := errors.FromTelegram(method, row.code, description, row.params)
+				assert.Equal(t, row.kind.String(), e.Kind.String(), "%s %s", method, description)
+				assert.Equal(t, row.fault, e.Kind.Fault(), "%s %s", method, description)
+				assert.Equal(t, row.fault == errors.FaultTenant, errors.TenantFault(e))
+				assert.Equal(t, row.fault == errors.FaultPlatform, errors.PlatformFault(e))
+				if method != "sendMessage" {
+					assert.Equal(t, errors.MaybeDelivered, e.Delivery, "%s %s", method, description)
+				}
+			}
+		}
+	}
+	for _, kind := range errors.Kinds() {
+		assert.NotEqual(t, seen[kind], never[kind], "%s has a row, or never comes from Telegram", kind.String())
+	}
+}
+
 func TestAnAbsurdRetryAfterIsBounded(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for given, want := range map[int64]time.Duration{
