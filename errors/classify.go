@@ -45,8 +45,8 @@ func Classify(err error) *Error {
 // classify returns the kind of an error with neither an Error nor a Kind in it.
 func classify(err error) Kind {
 	if t, ok := AsType[*gotgbot.TelegramError](err); ok {
-		r := t.ResponseParams
-		return kindOfAnswer(t.Code, albumReason(t.Description), r != nil && r.MigrateToChatId != 0, retryAfter(r) > 0)
+		kind, _ := judgeBare(t)
+		return kind
 	}
 	if Is(err, context.Canceled) {
 		return Canceled
@@ -93,6 +93,12 @@ func connectionFailed(err error) bool {
 func has[E error](err error) bool {
 	_, ok := AsType[E](err)
 	return ok
+}
+
+// judgeBare is judge for gotgbot's own error.
+func judgeBare(t *gotgbot.TelegramError) (Kind, Delivery) {
+	_, migrated := telegramMigrateTo(t)
+	return judge(t.Method, t.Code, albumReason(t.Description), migrated, telegramRetryAfter(t) > 0)
 }
 
 func telegramRetryAfter(err error) time.Duration {

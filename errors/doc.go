@@ -7,7 +7,7 @@
 //
 //	_, err := bot.SendMessageWithContext(ctx, chatID, text, nil)
 //	switch errors.KindOf(err) {
-//	case errors.None:
+//	case errors.None, errors.ResultLost: // sent
 //	case errors.Blocked, errors.NotStarted, errors.ChatGone:
 //		unsubscribe(chatID)
 //	case errors.RateLimited, errors.Throttled:

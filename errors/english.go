@@ -126,6 +126,7 @@ var englishTexts = [kinds]phrase{
 	Conflict:        {text: "This bot is in use by another program as well. Please stop the other program and try again."},
 	BadRequest:      {text: "This was not accepted. Please check what you entered and try again."},
 	NotModified:     {text: "Nothing has changed. Please make a change first if you want to save one."},
+	ResultLost:      {text: "This was done, but Telegram can't show the result. Please check in Telegram, and do not send it again."},
 	MessageNotFound: {text: "This message no longer exists. Please reload the chat and choose another one."},
 	QueryExpired:    {text: "This took too long and has expired. Please press the button or send the request again."},
 	MessageTooLong:  {text: "This text is too long. Please shorten it and try again."},

@@ -56,6 +56,9 @@ const (
 	// the outcome open. Once an attempt of a call is MaybeDelivered, the call
 	// stays so.
 	MaybeDelivered
+	// Delivered: the call was carried out, and only its result is missing; see
+	// [ResultLost].
+	Delivered
 )
 
 // Error is what every failure in tgfleet leaves as. It holds no token and no
@@ -216,7 +219,11 @@ func SafeToRepeat(err error) bool {
 		return e.Delivery == NotDelivered
 	}
 	t, ok := AsType[*gotgbot.TelegramError](err)
-	return ok && deliveryOf(t.Method, t.Code) == NotDelivered
+	if !ok {
+		return false
+	}
+	_, delivery := judgeBare(t)
+	return delivery == NotDelivered
 }
 
 // TenantFault reports whether the failure is the tenant's own: its token, its

@@ -32,7 +32,8 @@ const (
 
 	// InvalidToken says that a text does not have the form of a bot token.
 	// Telegram answers such a token with 404 Not Found, which it also says
-	// of every token when the API's URL is wrong.
+	// of every token when the API's URL is wrong, or with 401 "invalid token
+	// specified".
 	InvalidToken
 	// Unauthorized is Telegram's 401: the token is well formed, but was
 	// revoked or never valid.
@@ -56,7 +57,8 @@ const (
 	// the service wants before the bot sends.
 	Unverified
 
-	// RateLimited is Telegram's 429. RetryAfter and [Scope] tell more.
+	// RateLimited is Telegram's 429, or another code with a 429's text.
+	// RetryAfter and [Scope] tell more.
 	RateLimited
 	// Throttled is our own refusal to send now, so that Telegram does not
 	// have to refuse. RetryAfter and [Scope] tell more.
@@ -95,6 +97,12 @@ const (
 	BadRequest
 	// NotModified says that an edit changes nothing: what was wanted is so.
 	NotModified
+	// ResultLost says that Telegram carried the call out and can't return its
+	// result. A sent message that a moderating bot deletes at once is an example.
+	// Nobody failed, and the call must not be repeated. Its Delivery is
+	// [Delivered], or [MaybeDelivered] for an album, a copy or a forward of
+	// several messages, because some of them may not have been sent.
+	ResultLost
 	// MessageNotFound says that the message to edit, delete, forward, copy
 	// or reply to is not there.
 	MessageNotFound
@@ -114,7 +122,8 @@ const (
 	Migrated
 
 	// Forbidden is Telegram's 403 where no narrower kind fits, and its 400 for
-	// rights that the bot does not have in a chat.
+	// missing rights: rights of the bot in a chat, a closed topic, a user who
+	// accepts no voice messages.
 	Forbidden
 	// Blocked says that the user blocked the bot.
 	Blocked
@@ -136,7 +145,8 @@ const (
 type Fault uint8
 
 const (
-	// FaultNone: nothing failed, or the answer is a good one ("not modified").
+	// FaultNone: nothing failed, or the answer is a good one ("not modified",
+	// "sent, but deleted at once").
 	FaultNone Fault = iota
 	// FaultCaller: the call itself or its timing; others of the tenant work.
 	FaultCaller
@@ -208,6 +218,7 @@ var traitsOf = [kinds]traits{
 	Conflict:        {"conflict", "conflict", 409, FaultTenant, true},
 	BadRequest:      {"bad_request", "bad request", 400, FaultCaller, false},
 	NotModified:     {"not_modified", "message is not modified", 400, FaultNone, false},
+	ResultLost:      {"result_lost", "carried out, but the result is lost", 410, FaultNone, false},
 	MessageNotFound: {"message_not_found", "message not found", 404, FaultCaller, false},
 	QueryExpired:    {"query_expired", "query expired", 410, FaultCaller, false},
 	MessageTooLong:  {"message_too_long", "message too long", 400, FaultCaller, false},

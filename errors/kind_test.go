@@ -52,6 +52,7 @@ var allKinds = []struct {
 	{errors.Conflict, "conflict", "conflict", 409, errors.FaultTenant, true, "stop the other program"},
 	{errors.BadRequest, "bad_request", "bad request", 400, errors.FaultCaller, false, "check what you entered"},
 	{errors.NotModified, "not_modified", "message is not modified", 400, errors.FaultNone, false, "make a change first"},
+	{errors.ResultLost, "result_lost", "carried out, but the result is lost", 410, errors.FaultNone, false, "do not send it again"},
 	{errors.MessageNotFound, "message_not_found", "message not found", 404, errors.FaultCaller, false, "choose another one"},
 	{errors.QueryExpired, "query_expired", "query expired", 410, errors.FaultCaller, false, "press the button"},
 	{errors.MessageTooLong, "message_too_long", "message too long", 400, errors.FaultCaller, false, "shorten it"},

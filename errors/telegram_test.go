@@ -21,7 +21,7 @@ var answers = []struct {
 	kind        errors.Kind
 }{
 	{401, "Unauthorized", errors.Unauthorized},
-	{401, "Unauthorized: invalid token specified", errors.Unauthorized},
+	{401, "Unauthorized: invalid token specified", errors.InvalidToken},
 	{401, "", errors.Unauthorized},
 	{401, "Unauthorized: invalid api-id/api-hash", errors.Unavailable},
 	{404, "Not Found", errors.InvalidToken},
@@ -42,7 +42,23 @@ var answers = []struct {
 
 	{500, "Internal Server Error: restart", errors.Unavailable},
 	{500, "Internal Server Error: Request aborted", errors.Unavailable},
-	{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.Unavailable},
+	{500, "Internal Server Error: failed to save certificate", errors.Unavailable},
+	{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.ResultLost},
+	{500, "Internal Server Error: receive invalid message identifier as sent message identifier", errors.ResultLost},
+	{500, "Internal Server Error: receive yet unsent message as sent message", errors.ResultLost},
+	{500, "Internal Server Error: receive local as sent message", errors.ResultLost},
+	{500, "Internal Server Error: failed to receive a sent story", errors.ResultLost},
+	{500, "Internal Server Error: created sticker set not found", errors.ResultLost},
+	{500, "Internal Server Error: sticker set not found", errors.ResultLost},
+	{500, "Internal Server Error: receive invalid invite link", errors.ResultLost},
+	{500, "Internal Server Error: receive invalid invite link creator", errors.ResultLost},
+	{500, "Internal Server Error: unexpected REPLY_MESSAGE_ID_INVALID error", errors.MessageNotFound},
+	{500, "Internal Server Error: unexpected QUOTE_TEXT_INVALID error", errors.BadRequest},
+	{500, "Internal Server Error: chat not found", errors.ChatNotFound},
+	{500, "Too Many Requests: retry after 0", errors.RateLimited},
+	{500, "FLOOD_WAIT_X", errors.RateLimited},
+	{500, "SLOWMODE_WAIT_X", errors.RateLimited},
+	{502, "Internal Server Error: chat not found", errors.Unavailable},
 	{502, "Bad Gateway", errors.Unavailable},
 	{503, "Service Unavailable", errors.Unavailable},
 	{504, "Gateway Timeout", errors.Unavailable},
@@ -59,6 +75,7 @@ var answers = []struct {
 	{403, "Forbidden: user is deactivated", errors.ChatGone},
 	{403, "Forbidden: the group chat was deleted", errors.ChatGone},
 	{400, "Bad Request: group is deactivated", errors.ChatGone},
+	{400, "Bad Request: chat is deactivated", errors.ChatGone},
 	{403, "Forbidden: bot was kicked from the group chat", errors.Kicked},
 	{403, "Forbidden: bot was kicked from the supergroup chat", errors.Kicked},
 	{403, "Forbidden: bot was kicked from the channel chat", errors.Kicked},
@@ -66,6 +83,7 @@ var answers = []struct {
 	{403, "Forbidden: bot is not a member of the supergroup chat", errors.Kicked},
 	{403, "Forbidden: bot is not a member of the channel chat", errors.Kicked},
 	{400, "Bad Request: CHANNEL_PRIVATE", errors.Kicked},
+	{400, "Bad Request: CHANNEL_PUBLIC_GROUP_NA", errors.Kicked},
 	{403, "Forbidden: bot can't initiate conversation with a user", errors.NotStarted},
 	{403, "Forbidden: bot can't send messages to the bot", errors.Forbidden},
 	{403, "Forbidden", errors.Forbidden},
@@ -76,6 +94,49 @@ var answers = []struct {
 	{400, "Bad Request: CHAT_WRITE_FORBIDDEN", errors.Forbidden},
 	{400, "Bad Request: CHAT_ADMIN_REQUIRED", errors.Forbidden},
 	{400, "Bad Request: CHAT_RESTRICTED", errors.Forbidden},
+	{400, "Bad Request: TOPIC_CLOSED", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_PLAIN_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_MEDIA_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_PHOTOS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_VIDEOS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_ROUNDVIDEOS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_AUDIOS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_VOICES_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_DOCS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_STICKERS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_GIFS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_POLL_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_INLINE_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_SEND_GAME_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_GUEST_SEND_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: VOICE_MESSAGES_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: user restricted receiving of voice note messages", errors.Forbidden},
+	{400, "Bad Request: user restricted receiving of video note messages", errors.Forbidden},
+	{400, "Bad Request: USER_BANNED_IN_CHANNEL", errors.Forbidden},
+	{400, "Bad Request: USER_PRIVACY_RESTRICTED", errors.Forbidden},
+	{400, "Bad Request: CUSTOM_TITLE_CHANGE_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: CHAT_FORWARDS_RESTRICTED", errors.Forbidden},
+	{400, "Bad Request: message has protected content and can't be forwarded", errors.Forbidden},
+	{400, "Bad Request: user is an administrator of the chat", errors.Forbidden},
+	{400, "Bad Request: need owner rights in the group chat", errors.Forbidden},
+	{400, "Bad Request: need delete messages administrator right in the supergroup chat", errors.Forbidden},
+	{400, "Bad Request: need to be inviter of a user to kick it from a basic group", errors.Forbidden},
+	{400, "Bad Request: have no write access to the chat", errors.Forbidden},
+	{400, "Bad Request: can't access the chat", errors.Forbidden},
+	{400, "Bad Request: chat is not accessible", errors.Forbidden},
+	{400, "Bad Request: BOT_ACCESS_FORBIDDEN", errors.Forbidden},
+	{400, "Bad Request: BUSINESS_PEER_INVALID", errors.Forbidden},
+	{400, "Bad Request: BUSINESS_PEER_USAGE_MISSING", errors.Forbidden},
+	{400, "Bad Request: BUSINESS_CONNECTION_INVALID", errors.BadRequest},
+	{400, "Bad Request: business connection not found", errors.BadRequest},
+	{400, "Bad Request: ALLOW_PAYMENT_REQUIRED_5", errors.Forbidden},
+	{400, "Bad Request: PEER_FLOOD", errors.Forbidden},
+	{400, "Bad Request: USER_IS_BOT", errors.BadRequest},
+	{400, "Bad Request: STORY_SEND_FLOOD_WEEKLY_1700000000", errors.BadRequest},
+
+	{400, "Bad Request: FLOOD_WAIT_X", errors.RateLimited},
+	{400, "Bad Request: SLOWMODE_WAIT_X", errors.RateLimited},
+	{420, "FLOOD_PREMIUM_WAIT_X", errors.RateLimited},
 
 	{400, "Bad Request: chat not found", errors.ChatNotFound},
 	{400, "BAD REQUEST: CHAT NOT FOUND", errors.ChatNotFound},
@@ -115,12 +176,16 @@ var answers = []struct {
 	{400, `Bad Request: can't parse entities: Character '.' is reserved and must be escaped with the preceding '\'`, errors.BadMarkup},
 	{400, "Bad Request: can't parse MessageEntity: expected an Object", errors.BadMarkup},
 	{400, "Bad Request: wrong file identifier/HTTP URL specified", errors.BadRequest},
+	{400, "Bad Request: failed to get HTTP URL content", errors.BadRequest},
+	{400, "Bad Request: wrong type of the web page content", errors.BadRequest},
+	{400, "Bad Request: can't upload file by URL", errors.BadRequest},
+	{400, "Bad Request: group send failed", errors.BadRequest},
 	{400, `Bad Request: bot "chat not found" not found`, errors.BadRequest},
 	{400, `Bad Request: inline keyboard button URL 'bot was blocked by the user' is invalid: Wrong URL`, errors.BadRequest},
 	{400, `Bad Request: failed to send message #2 with the error message "USER_IS_BLOCKED"`, errors.Blocked},
 	{400, `Bad Request: failed to send message #1 with the error message "Wrong file identifier/HTTP URL specified"`, errors.BadRequest},
 	{400, "", errors.BadRequest},
-	{406, "Bad Request: FROZEN_METHOD_INVALID", errors.BadRequest},
+	{406, "Bad Request: FROZEN_METHOD_INVALID", errors.Forbidden},
 	{431, "Request Header Fields Too Large: total headers size exceeded", errors.BadRequest},
 
 	{0, "", errors.BadReply},
@@ -190,7 +255,12 @@ func TestAnAnswerSaysWhetherTheCallWasRefused(t *testing.T) {
 		{499, "", errors.NotDelivered},
 		{500, "Internal Server Error: restart", errors.MaybeDelivered},
 		{500, "Internal Server Error: Request aborted", errors.MaybeDelivered},
-		{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.MaybeDelivered},
+		{500, "Internal Server Error: sent message was immediately deleted and can't be returned", errors.Delivered},
+		{500, "Internal Server Error: receive local as sent message", errors.Delivered},
+		{500, "Internal Server Error: unexpected QUOTE_TEXT_INVALID error", errors.NotDelivered},
+		{500, "Internal Server Error: chat not found", errors.NotDelivered},
+		{500, "Too Many Requests: retry after 0", errors.NotDelivered},
+		{500, "FLOOD_WAIT_3", errors.NotDelivered},
 		{500, "", errors.MaybeDelivered},
 		{502, "", errors.MaybeDelivered},
 		{503, "", errors.MaybeDelivered},
@@ -228,6 +298,10 @@ func TestAnAlbumsAnswerKeepsItsKindAndLeavesDeliveryOpen(t *testing.T) {
 		"without seconds": {400, album("Too Many Requests"), nil, errors.RateLimited, 0, 0},
 		"absurd seconds":  {400, album("Too Many Requests: retry after 99999999999"), nil, errors.RateLimited, 365 * 24 * time.Hour, 0},
 		"no seconds":      {400, album("Too Many Requests: retry after later"), nil, errors.RateLimited, 0, 0},
+		"deleted at once": {500, "Internal Server Error: sent message was immediately deleted and can't be returned", nil, errors.ResultLost, 0, 0},
+		"flood inside":    {400, album("FLOOD_WAIT_8"), nil, errors.RateLimited, 8 * time.Second, 0},
+		"right inside":    {400, album("CHAT_SEND_PHOTOS_FORBIDDEN"), nil, errors.Forbidden, 0, 0},
+		"topic inside":    {400, album("Bad Request: TOPIC_CLOSED"), nil, errors.Forbidden, 0, 0},
 		"403 inside 400":  {400, album("Forbidden: bot was blocked by the user"), nil, errors.Blocked, 0, 0},
 		"400 inside 400":  {400, album("WEBPAGE_MEDIA_EMPTY"), nil, errors.BadRequest, 0, 0},
 	} {
@@ -245,6 +319,97 @@ func TestAnAlbumsAnswerKeepsItsKindAndLeavesDeliveryOpen(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestAFloodWaitSaysHowLong(t *testing.T) {
+	for description, want := range map[string]time.Duration{
+		"Bad Request: FLOOD_WAIT_12":       12 * time.Second,
+		"Bad Request: SLOWMODE_WAIT_30":    30 * time.Second,
+		"Bad Request: FLOOD_WAIT_7_X":      7 * time.Second,
+		"FLOOD_PREMIUM_WAIT_3":             3 * time.Second,
+		"Bad Request: FLOOD_WAIT_0":        0,
+		"Bad Request: FLOOD_WAIT_":         0,
+		"Too Many Requests: retry after 9": 9 * time.Second,
+	} {
+		for _, code := range []int{400, 420, 500} {
+			e := errors.FromTelegram("sendMessage", code, description, nil)
+			assert.Equal(t, errors.RateLimited, e.Kind, "%d %s", code, description)
+			assert.Equal(t, want, e.RetryAfter, "%d %s", code, description)
+			assert.True(t, errors.SafeToRepeat(e), "%d %s", code, description)
+		}
+	}
+}
+
+// A blocked user, a missing chat or a bad file is never a fault of the bot or
+// of the platform, in whatever method it is met.
+func TestAnAnswersFaultIsWhoseFailureItIs(t *testing.T) {
+	moved := &gotgbot.ResponseParameters{MigrateToChatId: -1001}
+	rows := []struct {
+		kind        errors.Kind
+		fault       errors.Fault
+		code        int
+		description string
+		params      *gotgbot.ResponseParameters
+	}{
+		{errors.NotModified, errors.FaultNone, 400, "Bad Request: message is not modified", nil},
+		{errors.ResultLost, errors.FaultNone, 500, "Internal Server Error: sent message was immediately deleted and can't be returned", nil},
+
+		{errors.Blocked, errors.FaultCaller, 403, "Forbidden: bot was blocked by the user", nil},
+		{errors.NotStarted, errors.FaultCaller, 403, "Forbidden: bot can't initiate conversation with a user", nil},
+		{errors.Kicked, errors.FaultCaller, 403, "Forbidden: bot was kicked from the group chat", nil},
+		{errors.ChatGone, errors.FaultCaller, 403, "Forbidden: user is deactivated", nil},
+		{errors.Forbidden, errors.FaultCaller, 400, "Bad Request: CHAT_SEND_PLAIN_FORBIDDEN", nil},
+		{errors.ChatNotFound, errors.FaultCaller, 400, "Bad Request: chat not found", nil},
+		{errors.Migrated, errors.FaultCaller, 400, "Bad Request: group chat was upgraded to a supergroup chat", moved},
+		{errors.BadRequest, errors.FaultCaller, 400, "Bad Request: wrong file identifier/HTTP URL specified", nil},
+		{errors.FileTooLarge, errors.FaultCaller, 400, "Bad Request: file is too big", nil},
+		{errors.MessageNotFound, errors.FaultCaller, 400, "Bad Request: message to copy not found", nil},
+		{errors.BadMarkup, errors.FaultCaller, 400, "Bad Request: can't parse entities: unexpected end tag at byte offset 5", nil},
+		{errors.MessageTooLong, errors.FaultCaller, 400, "Bad Request: message is too long", nil},
+		{errors.QueryExpired, errors.FaultCaller, 400, "Bad Request: query is too old and response timeout expired or query ID is invalid", nil},
+		{errors.NotFound, errors.FaultCaller, 404, "Not Found: method not found", nil},
+
+		{errors.InvalidToken, errors.FaultTenant, 404, "Not Found", nil},
+		{errors.Unauthorized, errors.FaultTenant, 401, "Unauthorized", nil},
+		{errors.LoggedOut, errors.FaultTenant, 400, "Logged out", nil},
+		{errors.Conflict, errors.FaultTenant, 409, "Conflict: terminated by other getUpdates request", nil},
+		{errors.RateLimited, errors.FaultTenant, 429, "Too Many Requests: retry after 5", nil},
+
+		{errors.Unavailable, errors.FaultPlatform, 500, "Internal Server Error: restart", nil},
+		{errors.BadReply, errors.FaultPlatform, 200, "", nil},
+	}
+	never := map[errors.Kind]bool{ // Telegram does not answer with these
+		errors.Internal: true, errors.Canceled: true, errors.Closed: true,
+		errors.TokenTaken: true, errors.Exists: true, errors.WrongBot: true, errors.Stale: true, errors.Suspended: true, errors.Unverified: true,
+		errors.Throttled: true, errors.BreakerOpen: true, errors.PoolFull: true, errors.StoreUnavailable: true,
+		errors.Timeout: true, errors.ConnectionFailed: true, errors.OutcomeUnknown: true,
+	}
+	seen := map[errors.Kind]bool{}
+	for _, row := range rows {
+		seen[row.kind] = true
+		descriptions := []string{row.description}
+		if row.code == 400 || row.code == 403 {
+			prefix, reason, told := strings.Cut(row.description, ": ")
+			if told { // also as it is told of one message of several
+				descriptions = append(descriptions, prefix+": failed to send message #2 with the error message \""+reason+"\"")
+			}
+		}
+		for _, method := range []string{"sendMessage", "sendMediaGroup", "copyMessages", "forwardMessages"} {
+			for _, description := range descriptions {
+				e := errors.FromTelegram(method, row.code, description, row.params)
+				assert.Equal(t, row.kind.String(), e.Kind.String(), "%s %s", method, description)
+				assert.Equal(t, row.fault, e.Kind.Fault(), "%s %s", method, description)
+				assert.Equal(t, row.fault == errors.FaultTenant, errors.TenantFault(e))
+				assert.Equal(t, row.fault == errors.FaultPlatform, errors.PlatformFault(e))
+				if method != "sendMessage" {
+					assert.Equal(t, errors.MaybeDelivered, e.Delivery, "%s %s", method, description)
+				}
+			}
+		}
+	}
+	for _, kind := range errors.Kinds() {
+		assert.NotEqual(t, seen[kind], never[kind], "%s has a row, or never comes from Telegram", kind.String())
 	}
 }
 

@@ -87,10 +87,12 @@ func MessageAlerts(send func(ctx context.Context, text string) error) AlertHandl
 const messageFor = 15 * time.Minute
 
 // isFinal reports whether to try again is of no use: the chat or the token is
-// to blame.
+// to blame, or the message was sent and only its result is lost.
 func isFinal(err error) bool {
 	kind := errors.KindOf(err)
 	switch kind.Fault() {
+	case errors.FaultNone:
+		return true
 	case errors.FaultCaller, errors.FaultTenant:
 		return kind != errors.RateLimited
 	default:

@@ -42,6 +42,7 @@ func TestAMessageIsSentOnceTelegramIsBack(t *testing.T) {
 		}, 2, true, 3 * time.Minute},
 		{"Telegram stays out", func(int) error { return errors.ConnectionFailed }, 15, false, 10 * time.Minute},
 		{"the chat is gone", func(int) error { return errors.BadRequest }, 1, false, 0},
+		{"the message was sent and deleted at once", func(int) error { return errors.ResultLost }, 1, false, 0},
 		{"the token is not accepted", func(int) error { return errors.Unauthorized }, 1, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

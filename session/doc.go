@@ -70,6 +70,11 @@
 // since a part of them may have been sent. Once an attempt of a call was maybe
 // delivered, the call stays so.
 //
+// It is [errors.Delivered] where Telegram says that the call was carried out but
+// has no result to return: a sent message was deleted at once, for example. The
+// kind is [errors.ResultLost]. Such a call counts as a success for breakers,
+// health and usage, and must not be repeated.
+//
 // A call that must not be carried out twice, may have been carried out, and got
 // no answer of the Bot API fails with [errors.OutcomeUnknown].
 //

@@ -102,6 +102,8 @@ func TestTheFaultMatrix(t *testing.T) {
 		// and a server that restarts does not say what became of it.
 		{name: "502 with HTML", do: bottest.HTML502(),
 			want: [calls]outcome{unsure(0, 0), unsure(0, 0), unsure(0, 0), again, again}},
+		{name: "500 deleted at once", do: bottest.Respond(500, "application/json", `{"ok":false,"error_code":500,"description":"Internal Server Error: sent message was immediately deleted and can't be returned"}`),
+			want: [calls]outcome{failed(errors.ResultLost), failed(errors.ResultLost), failed(errors.ResultLost), failed(errors.ResultLost), failed(errors.ResultLost)}},
 		{name: "500 restart", do: bottest.Restart500(),
 			want: [calls]outcome{failed(errors.Unavailable), failed(errors.Unavailable), failed(errors.Unavailable), again, again}},
 		// Envoy says 503 also when its upstream broke off after it had the request.

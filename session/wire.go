@@ -224,13 +224,13 @@ func unanswered(call *Call, e *errors.Error) *errors.Error {
 	return e
 }
 
-// doubt keeps a call maybe delivered once an attempt of it was: a later answer
+// doubt keeps a call maybe delivered once an attempt of it was: a later refusal
 // may be the echo of the first.
 func doubt(call *Call, e *errors.Error) {
 	switch {
 	case e.Delivery == errors.MaybeDelivered:
 		call.body.doubt.Store(true)
-	case call.body.doubt.Load():
+	case e.Delivery == errors.NotDelivered && call.body.doubt.Load():
 		e.Delivery = errors.MaybeDelivered
 	}
 }

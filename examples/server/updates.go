@@ -62,6 +62,8 @@ func answered(err error) error {
 		return nil
 	case errors.Blocked, errors.NotStarted, errors.ChatGone:
 		return nil // nobody is there to read it
+	case errors.ResultLost:
+		return nil // it was sent
 	}
 	if e, ok := errors.AsType[*errors.Error](err); ok && e.Delivery == errors.MaybeDelivered {
 		return nil // the answer may be there, and two would be worse than none

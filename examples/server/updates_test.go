@@ -237,7 +237,7 @@ func TestWhatAnAnswersErrorIsToItsUpdate(t *testing.T) {
 		}
 		return out == fmt.Sprintf("%T", inbox.Permanent(errors.Internal))
 	}
-	for _, kind := range []errors.Kind{errors.None, errors.Blocked, errors.NotStarted, errors.ChatGone} {
+	for _, kind := range []errors.Kind{errors.None, errors.Blocked, errors.NotStarted, errors.ChatGone, errors.ResultLost} {
 		var err error
 		if kind != errors.None {
 			err = kind
