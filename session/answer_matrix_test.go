@@ -103,7 +103,7 @@ func TestAnAnswerOfTheCallIsNoFailureOfBotOrPlatform(t *testing.T) {
 						require.False(t, errors.SafeToRepeat(err) && method != "sendMessage", "a part may have been sent")
 					}
 					assert.Zero(t, time.Since(begin), "nothing waits or is sent again")
-					for whose, counts := range map[string]breaker.Counts{"bot": g.Breakers.Tenant("shop"), "platform": g.Breakers.Platform()} {
+					for whose, counts := range map[string]breaker.Counts{"bot": g.Breaker("shop"), "platform": g.Stats(0).Platform} {
 						assert.Equal(t, breaker.Closed, counts.State, whose)
 						assert.Zero(t, counts.ConsecutiveFailures, whose)
 						assert.Zero(t, counts.Failures, whose)
