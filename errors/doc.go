@@ -10,9 +10,11 @@
 //	case errors.None, errors.ResultLost: // sent
 //	case errors.Blocked, errors.NotStarted, errors.ChatGone:
 //		unsubscribe(chatID)
-//	case errors.RateLimited, errors.Throttled:
-//		sendLater(errors.RetryAfter(err))
 //	default:
+//		if errors.Temporary(err) && errors.SafeToRepeat(err) {
+//			sendLater(errors.RetryAfter(err))
+//			break
+//		}
 //		log.Error("greet user", "err", err)
 //		say(errors.Friendly(err, user.LanguageCode))
 //	}

@@ -40,12 +40,11 @@ func (s Scope) String() string {
 
 // Delivery says whether a call that failed may have been carried out. It
 // decides whether the call may be sent again, and is independent of the error's
-// [Kind]: Telegram can name the reason of a failure and still have done a part
-// of the work.
+// [Kind]: Telegram may name a failure after it did part of the work.
 type Delivery uint8
 
 const (
-	// DeliveryUnknown: nobody recorded it. Treat it like MaybeDelivered.
+	// DeliveryUnknown: not recorded. Treat it like MaybeDelivered.
 	DeliveryUnknown Delivery = iota
 	// NotDelivered: the call was certainly not carried out. This process
 	// refused it, no connection was made, the request's last byte was not
@@ -60,6 +59,20 @@ const (
 	// [ResultLost].
 	Delivered
 )
+
+// String returns the delivery's name, such as "maybe_delivered".
+func (d Delivery) String() string {
+	switch d {
+	case NotDelivered:
+		return "not_delivered"
+	case MaybeDelivered:
+		return "maybe_delivered"
+	case Delivered:
+		return "delivered"
+	default:
+		return "unknown"
+	}
+}
 
 // Error is what every failure in tgfleet leaves as. It holds no token and no
 // text of a user, so it can be logged in any form. What may be shown to people
@@ -162,6 +175,9 @@ func (e *Error) LogValue() slog.Value {
 	}
 	if e.Scope != ScopeUnknown {
 		attrs = append(attrs, slog.String("scope", e.Scope.String()))
+	}
+	if e.Delivery != DeliveryUnknown {
+		attrs = append(attrs, slog.String("delivery", e.Delivery.String()))
 	}
 	return slog.GroupValue(attrs...)
 }

@@ -72,14 +72,16 @@ const (
 	// restarting, busy or full.
 	StoreUnavailable
 
-	// Timeout says that no answer came in time.
+	// Timeout says that no answer came in time. A call that must not be repeated
+	// is [OutcomeUnknown] instead, if it may have been carried out.
 	Timeout
-	// ConnectionFailed says that no connection was made, or that it broke.
+	// ConnectionFailed says that no connection was made, or that it broke. As
+	// with Timeout, a call that may have been carried out is [OutcomeUnknown].
 	ConnectionFailed
-	// OutcomeUnknown says that a call which must not be repeated may have
-	// been carried out, and that no answer of the Bot API came: a message may
-	// or may not be in the chat. Where Telegram answered, the error keeps the
-	// kind of the answer and only its Delivery is [MaybeDelivered]; ask
+	// OutcomeUnknown says that a call which must not be repeated may have been
+	// carried out, and that no answer settles it: a message may or may not be
+	// in the chat. If Telegram's answer names a failure, the error keeps that
+	// kind, and its Delivery can still be [MaybeDelivered]. Ask
 	// [SafeToRepeat] before you repeat a call of any kind.
 	OutcomeUnknown
 	// Unavailable says that Telegram answered with a server error (5xx), or

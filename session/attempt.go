@@ -17,14 +17,14 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 )
 
-// attempt is one sending of a call, and the facts that decide whether the call
-// may have been carried out: a server carries out no request whose last byte was
-// not handed to the connection.
+// attempt is one try to send a call. It records whether the call may have been
+// carried out: a server can't carry out a request whose last byte the connection
+// never got.
 //
-// The attempt is the request's body where the transport is not the session's
-// own, and for uploads. A body in memory goes to the session's own transport as
-// it is, because net/http then writes it together with the request's headers;
-// what its connection took tells the same.
+// For uploads and foreign transports the attempt itself is the request body. The
+// session's own transport gets bytes in memory directly, so that net/http writes
+// headers and body together. The connection's byte count then shows how far the
+// request came.
 //
 // The transport may read the body, and call the trace, on goroutines of its own
 // and after RoundTrip has returned.
@@ -44,6 +44,7 @@ type attempt struct {
 	sent     atomic.Bool              // the body's last byte was handed out
 	answered atomic.Bool              // a byte of an answer has come
 	cause    atomic.Pointer[error]    // why the timer ended the attempt
+	conns    atomic.Int32             // how many connections it took
 	link     atomic.Pointer[usedConn] // the connection it went over, where that is known
 
 	mu       sync.Mutex // guards the rest; nothing is called under it
@@ -59,6 +60,12 @@ var (
 	errFirstByteTimeout = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
 )
 
+// maxConnsUsed bounds how often net/http sends one request. It repeats requests
+// without a body, such as a download's, as long as connections fail.
+const maxConnsUsed = 5
+
+var errRepeated = errors.New("the server broke off the request again and again")
+
 // usedConn is a connection of this session and what it had written before the
 // attempt.
 type usedConn struct {
@@ -67,8 +74,8 @@ type usedConn struct {
 	mark int64
 }
 
-// watch returns a context whose trace tells the attempt of its connection and
-// of its answer's first byte.
+// watch returns a context whose trace reports the connection and the answer's
+// first byte.
 func (a *attempt) watch(ctx context.Context) context.Context {
 	a.trace.GotConn = a.gotConn
 	a.trace.GotFirstResponseByte = a.gotAnswer
@@ -79,7 +86,11 @@ func (a *attempt) gotAnswer() { a.answered.Store(true) }
 
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.direct {
-		a.lastByte() // nobody tells when it is read
+		a.lastByte() // the transport reads the text itself, unseen
+	}
+	if a.conns.Add(1) > maxConnsUsed && a.cancel != nil {
+		a.cancel(errRepeated)
+		return
 	}
 	c := connOf(info)
 	if c == nil {
@@ -94,8 +105,8 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// connOf returns the session's connection under another, or nil. A proxy that
-// speaks TLS has TLS within TLS.
+// connOf finds the session's connection below TLS, or returns nil. Through an
+// HTTPS proxy there are two layers of TLS.
 func connOf(info httptrace.GotConnInfo) *conn {
 	secure, isTLS := info.Conn.(*tls.Conn)
 	for under := info.Conn; ; {
@@ -125,9 +136,9 @@ func (a *attempt) delivery(err error) errors.Delivery {
 	return errors.MaybeDelivered
 }
 
-// notWritten reports whether the request's last byte certainly stayed here,
-// although net/http has read the whole body into its own buffer: the connection
-// took less than the body, or failed to take a part of the request.
+// notWritten reports whether the connection certainly did not take the request's
+// last byte, although net/http has read it: it took fewer bytes than the body
+// has, or a write failed.
 func (a *attempt) notWritten(err error) bool {
 	link := a.link.Load()
 	if link != nil {
@@ -138,22 +149,20 @@ func (a *attempt) notWritten(err error) bool {
 			return true
 		}
 	}
-	// Where the length is announced nothing comes behind the last byte.
+	// With an announced length, nothing follows the last byte.
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "write" && a.size >= 0
 }
 
-// staleConn reports whether the same request can go out at once over another
-// connection: a kept connection was closed before it took the request, which is
-// nobody's failure.
+// staleConn reports whether the call can go out at once over another connection,
+// because a kept one was closed before it took the request.
 func (a *attempt) staleConn(err error) bool {
 	link := a.link.Load()
 	return link != nil && link.kept && !a.answered.Load() && (a.notWritten(err) || excludedByGoAway(err))
 }
 
-// The texts of net/http's HTTP/2 for a stream that the server has certainly not
-// processed (RFC 9113, 6.8 and 8.7). They come as plain text, because our
-// requests can't be repeated by net/http itself; see [wire.request].
+// Error texts of net/http's HTTP/2 for streams that the server certainly did not
+// process (RFC 9113, 6.8 and 8.7). net/http has no typed errors for them.
 const (
 	cannotRetry = "http2: Transport: cannot retry err ["
 	goAway      = cannotRetry + "http2: Transport received Server's graceful shutdown GOAWAY]"
@@ -175,8 +184,8 @@ func excludedByGoAway(err error) bool {
 	})
 }
 
-// saysHTTP2 asks about the text of err and of what a wrapped transport put it
-// into. The texts begin with words of net/http, so no text of a server matches.
+// saysHTTP2 reports whether says matches the text of err or of an error it wraps.
+// The texts begin with words of net/http, so no text of a server matches.
 func saysHTTP2(err error, says func(string) bool) bool {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if says(err.Error()) {
@@ -217,9 +226,9 @@ func (a *attempt) expire() {
 	a.cancel(reason)
 }
 
-// lastByte is called before the body's last byte is handed out. From then on
-// the call may be carried out, and the wait for an answer is bounded too, if
-// that bound is the nearer one.
+// lastByte is called before the body's last byte is handed out. From then on the
+// call may be carried out. It starts FirstByteTimeout, if that ends before the
+// deadline.
 func (a *attempt) lastByte() {
 	if a.sent.Swap(true) || a.firstByte <= 0 {
 		return
@@ -259,9 +268,9 @@ func (a *attempt) stop() {
 	}
 }
 
-// end stops the attempt and gives its connection back. Where no answer came in
-// time the connection may be dead, and so may be those that were kept beside
-// it: none of them is used again.
+// end stops the attempt and releases its connection. After a time-out without an
+// answer it closes the idle connections to the same address, which may be dead
+// too.
 func (a *attempt) end() {
 	a.stop()
 	link := a.link.Swap(nil)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"sync/atomic"
 
@@ -20,8 +21,7 @@ type body struct {
 	// spoiled, that somebody may still be reading it.
 	once           bool
 	taken, spoiled atomic.Bool
-	// doubt says that an attempt of the call may have been carried out, which
-	// stays so whatever a later attempt is told.
+	// doubt is set once an attempt may have been carried out. It is never cleared.
 	doubt atomic.Bool
 }
 
@@ -34,11 +34,34 @@ type part struct {
 
 func (b *body) rewindable() bool { return !b.once && !b.spoiled.Load() }
 
-// namesURL reports whether a text in a JSON body is a URL that a server may
-// fetch. A URL within a longer text is none.
+// namesURL reports whether a JSON body names a file by a URL that the server
+// fetches. URLs of buttons, and those within texts, are none.
 func (b *body) namesURL() bool {
+	if !holdsURL(b.text) {
+		return false
+	}
+	var params map[string]json.RawMessage
+	if json.Unmarshal(b.text, &params) != nil {
+		return false
+	}
+	for _, name := range fileParams {
+		if holdsURL(params[name]) {
+			return true
+		}
+	}
+	return false
+}
+
+// fileParams are the parameters that hold files, alone or in lists.
+var fileParams = [...]string{
+	"animation", "audio", "content", "cover", "document", "live_photo", "media", "photo",
+	"sticker", "stickers", "thumbnail", "video", "video_note", "voice",
+}
+
+// holdsURL reports whether a JSON text has a string that begins as a URL.
+func holdsURL(text []byte) bool {
 	for _, scheme := range [...]string{`"http://`, `"https://`, `"file://`} {
-		if bytes.Contains(b.text, []byte(scheme)) {
+		if bytes.Contains(text, []byte(scheme)) {
 			return true
 		}
 	}

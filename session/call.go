@@ -66,9 +66,7 @@ func (c *Call) BotID() int64 { return c.token.ID() }
 func (c *Call) Rewindable() bool { return c.body.rewindable() }
 
 // Repeatable reports whether the call may be carried out twice: its method does
-// the same then as once, or the caller has said so with [Repeatable]. A call
-// that is not repeatable, and may have been carried out, fails with
-// [errors.OutcomeUnknown].
+// the same then as once, or the caller has said so with [Repeatable].
 func (c *Call) Repeatable() bool { return c.repeatable || effectOf(c.Method) != once }
 
 // Next returns a copy of the call for the next attempt.

@@ -37,9 +37,9 @@ type identity struct {
 // RequestWithContext sends a call of a Bot API method through the chain and
 // returns its result. A nil ctx is context.Background; opts may be nil:
 //
-//   - Timeout bounds each attempt and replaces all of the session's bounds on
-//     it, [Config.FirstByteTimeout] too; 0 means the session's defaults,
-//     negative means no bound but ctx's.
+//   - Timeout bounds each attempt. It replaces [Config.Timeout], UploadTimeout
+//     and FirstByteTimeout. 0 means the session's defaults; negative means that
+//     only ctx bounds the call.
 //   - APIURL sends this call to another server.
 //   - OverrideParams take the place of params of the same name. Unlike
 //     gotgbot's own client this one does not write them into params, which
@@ -194,15 +194,11 @@ func (s *Session) timeoutFor(call *Call, opts *gotgbot.RequestOpts) time.Duratio
 	return max(timeout, 0)
 }
 
-// movesFile reports whether the server may have to move a file before it
-// answers a call without files of its own: it fetches one by its URL, or a
-// self-hosted server in local mode answers getFile when it has the file.
+// movesFile reports whether the server may move a file before it answers: it
+// fetches a URL, or a self-hosted server downloads a file for getFile.
 func (s *Session) movesFile(call *Call) bool {
 	if strings.EqualFold(call.Method, "getFile") {
 		return call.api.host != cloudHost
-	}
-	if !hasPrefixFold(call.Method, "send") || strings.EqualFold(call.Method, "sendMessage") {
-		return strings.EqualFold(call.Method, "editMessageMedia") && call.body.namesURL()
 	}
 	return call.body.namesURL()
 }

@@ -133,8 +133,8 @@ func (c *conn) secured(protocol string) {
 	}
 }
 
-// manyCalls reports whether the connection carries calls side by side, so that
-// what was written to it says nothing of one call.
+// manyCalls reports whether the connection carries calls side by side. What was
+// written to it then says nothing about one call.
 func (c *conn) manyCalls() bool { return c.merge.Load() != nil }
 
 // Write implements [net.Conn].
@@ -151,9 +151,8 @@ func (c *conn) write(p []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline implements [net.Conn]. Where writes are merged they wait for
-// room only, and TLS would cut off with it what is not yet written when it
-// closes.
+// SetWriteDeadline implements [net.Conn]. Merged writes ignore the deadline: TLS
+// sets one when it closes, which would cut off buffered bytes.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	if c.merge.Load() != nil {
 		return nil
@@ -180,5 +179,3 @@ func (c *conn) Close() error {
 	})
 	return err
 }
-
-var errMergerClosed = errors.New("connection closed")

@@ -10,8 +10,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// hostResolver looks names up. [net.Resolver] is one; it makes one query of
-// look-ups that come together, and none of them is failed by another's context.
+// hostResolver looks names up. [net.Resolver] joins concurrent look-ups of a name;
+// one caller's cancellation does not fail the others.
 type hostResolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
@@ -46,8 +46,8 @@ func newDNSCache(ttl time.Duration, resolver hostResolver, log *slog.Logger) *dn
 	return &dnsCache{resolver: resolver, ttl: ttl, log: log, hosts: hosts}
 }
 
-// lookup returns a host's addresses. known says that they are from the cache,
-// or that the look-up failed and they are the old ones.
+// lookup returns a host's addresses. known is true if they come from the cache,
+// also after a failed look-up.
 func (c *dnsCache) lookup(ctx context.Context, host string) (addrs []netip.Addr, known bool, err error) {
 	cached, found := c.hosts.Get(host)
 	if found && time.Now().Before(cached.until) {
@@ -79,9 +79,8 @@ func (c *dnsCache) refresh(ctx context.Context, host string) ([]netip.Addr, erro
 	return addrs, nil
 }
 
-// alternate orders addresses so that the families take turns, beginning with
-// the family of the first (RFC 8305, 4): where one family leads nowhere, the
-// second attempt is of the other.
+// alternate interleaves IPv4 and IPv6, starting with the first address's family
+// (RFC 8305, 4), so that the second attempt uses the other one.
 func alternate(addrs []netip.Addr) []netip.Addr {
 	var first, second []netip.Addr
 	for _, a := range addrs {

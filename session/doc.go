@@ -48,41 +48,50 @@
 //
 // # Errors
 //
-// Every error is an [errors.Error]. Its Kind says what went wrong, and its
-// Delivery whether the call may have been carried out; they are two answers.
-// An error of an answer of Telegram also matches *gotgbot.TelegramError, so
-// existing handlers still work; its Params are left out, since they hold what
-// users wrote.
+// Every error is an [errors.Error]. Kind says what went wrong. Delivery says
+// whether the call may have been carried out. The two are independent. If
+// Telegram answered, the error also matches *gotgbot.TelegramError, so existing
+// handlers still work. Its Params are empty, because they hold users' texts.
 //
 // # Delivery
 //
-// A failed call is [errors.NotDelivered] where that is certain:
+// A failed call is [errors.NotDelivered] if that is certain:
 //
-//   - it was refused here, or the dial, the TLS handshake or the proxy failed;
+//   - the session, the guard or a middleware refused the call;
+//   - the dial, the TLS handshake or the proxy failed;
 //   - the connection did not take the request's last byte;
 //   - HTTP/2 refused the stream, or a GOAWAY excluded it;
-//   - Telegram answered, as JSON, with an error_code of 4xx, and the method has
-//     a single effect.
+//   - Telegram answered in JSON with an error_code of 4xx, and the method has a
+//     single effect.
 //
-// It is [errors.MaybeDelivered] in every other case: after an answer that broke
-// off, an answer that is none of the Bot API whatever its status, a JSON 5xx, a
-// time-out or a reset, and for albums, copies and forwards also after a 4xx,
-// since a part of them may have been sent. Once an attempt of a call was maybe
-// delivered, the call stays so.
+// In every other case it is [errors.MaybeDelivered]:
 //
-// It is [errors.Delivered] where Telegram says that the call was carried out but
-// has no result to return: a sent message was deleted at once, for example. The
-// kind is [errors.ResultLost]. Such a call counts as a success for breakers,
-// health and usage, and must not be repeated.
+//   - the answer broke off, timed out or the connection was reset;
+//   - the answer is not Bot API JSON, whatever its status;
+//   - the answer is JSON with a 5xx;
+//   - the call is an album, copy or forward, which may be done in part even after
+//     a 4xx.
 //
-// A call that must not be carried out twice, may have been carried out, and got
-// no answer of the Bot API fails with [errors.OutcomeUnknown].
+// Once one attempt is MaybeDelivered, the call stays so.
 //
-// Nothing below the session repeats a request that was begun. A call that meets
-// a kept connection which its server has closed, or a GOAWAY, goes out at once
-// over another connection where it is certain that the first took none of it. A
-// refused HTTP/2 stream is an error of kind [errors.ConnectionFailed], which a
-// [Guard] repeats after its back-off.
+// It is [errors.Delivered] if Telegram says that the call was carried out but has
+// no result to return: a sent message was deleted at once, for example. The kind
+// is [errors.ResultLost]. Such a call counts as a success for breakers, health
+// and usage, and must not be repeated.
+//
+// If a call must not run twice, may have been carried out, and got no answer that
+// settles its outcome, the kind is [errors.OutcomeUnknown], also where the failure
+// was a time-out or a broken connection. Three kinds stay as they are: Canceled,
+// and RateLimited and FileTooLarge of a proxy. To decide whether a call may be
+// repeated, ask [errors.SafeToRepeat] and not the kind.
+//
+// The transport never repeats a call on its own. The session repeats a call at
+// once, over another connection, if a kept connection was closed or excluded it
+// by GOAWAY before it took the request. A refused HTTP/2 stream, and a GOAWAY on
+// a connection made for this call, are [errors.ConnectionFailed] and
+// NotDelivered. A [Guard] repeats them after its back-off; without one they are
+// returned. [Session.Download] is different: net/http may repeat its request a
+// few times, since it only reads.
 //
 // # Tokens
 //
@@ -90,9 +99,8 @@
 // calls, clients, bots made by this package, and errors, however deep one
 // looks, and for what an [net/http/httptrace.ClientTrace] in a call's context is
 // told. A [Config.WrapTransport] sees requests with a masked token. Two things
-// are out of reach: what a [Config.Transport] of the caller's prints itself, and
-// what net/http writes to the standard logger about a server that sends something
-// unasked.
+// can still show a token: a [Config.Transport] of yours that prints URLs, and
+// net/http, which logs bytes that a server sends unasked.
 //
 // # What it does not do
 //

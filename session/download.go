@@ -13,15 +13,16 @@ import (
 
 // Download fetches a file whose path getFile returned. The reader streams from
 // the network; close it, since [Session.Close] waits for it. ctx ends the
-// whole download; the session's time-out bounds only the wait for its start.
+// whole download; [Config.Timeout] bounds only the wait for its start. A download
+// passes neither the guard nor middlewares, and its errors have the Op "getFile".
 //
 // bot must have a client of this session. A self-hosted server in its local
-// mode returns absolute paths of its own disk, which are not to be downloaded:
-// they are refused as [errors.BadRequest].
+// mode returns absolute paths of its own disk, which can't be downloaded: they
+// are refused as [errors.BadRequest]. Open such a file yourself.
 func (s *Session) Download(ctx context.Context, bot *gotgbot.Bot, filePath string) (io.ReadCloser, error) {
 	client, ok := clientOf(bot)
 	if !ok || client.session != s {
-		return nil, &errors.Error{Kind: errors.BadRequest, Op: "download", Err: errors.New("bot has no client of this session")}
+		return nil, &errors.Error{Kind: errors.BadRequest, Op: "download", Delivery: errors.NotDelivered, Err: errors.New("bot has no client of this session")}
 	}
 	token, err := client.bot.use(bot.Token)
 	if err != nil {
@@ -30,13 +31,13 @@ func (s *Session) Download(ctx context.Context, bot *gotgbot.Bot, filePath strin
 	// Named after the method whose second half it is, which may be repeated.
 	call := &Call{Key: client.bot.key, Method: "getFile", Attempt: 1, token: token, api: s.api, body: emptyBody()}
 	if !checkFilePath(filePath) {
-		return nil, &errors.Error{Kind: errors.BadRequest, Op: call.Method, Key: call.Key, Err: errors.New("not a relative file path")}
+		return nil, &errors.Error{Kind: errors.BadRequest, Op: call.Method, Key: call.Key, Delivery: errors.NotDelivered, Err: errors.New("not a relative file path")}
 	}
 	flight, err := s.begin(ctx, call.Method, call.Key)
 	if err != nil {
 		return nil, err
 	}
-	d := &download{ctx: flight, wire: s.wire, call: call, end: flight.end, attempt: &attempt{begun: time.Now()}}
+	d := &download{ctx: flight, wire: s.wire, call: call, end: flight.end, attempt: &attempt{begun: time.Now(), direct: true}}
 	if err := d.open(s.timeout, filePath); err != nil {
 		flight.end()
 		return nil, err

@@ -7,12 +7,11 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 )
 
-// flight is a call under way, and the context that it runs with: the caller's,
-// which also ends when the session closes before the call is done.
+// flight is a call in progress and its context: the caller's, also canceled when
+// the session closes.
 //
-// A context of its own, which can be canceled, is made only when somebody waits
-// for the flight. Most calls never wait for anything but their attempt, whose
-// context is a child of the caller's.
+// It makes a cancelable context only when something waits on it. Most calls wait
+// only for their attempt, whose context is a child of the caller's.
 type flight struct {
 	context.Context // the caller's
 	session         *Session
@@ -49,8 +48,8 @@ func (f *flight) Done() <-chan struct{} { return f.waited().Done() }
 // Err implements [context.Context].
 func (f *flight) Err() error { return f.made().Err() }
 
-// Value implements [context.Context]. Package context finds by it which context
-// to cancel children with, so it is asked after Done.
+// Value implements [context.Context]. context.WithCancel calls Done before Value,
+// so the flight's own context is there by then.
 func (f *flight) Value(key any) any { return f.made().Value(key) }
 
 // abort ends the flight because the session closes.
@@ -100,13 +99,21 @@ func (f *flight) end() {
 	}
 }
 
-// attemptContext returns a context for one attempt of a call. An attempt of a
-// flight hangs on the caller's context, and is canceled with the flight. A
-// second one beside it is a child of the flight.
-func attemptContext(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+// attemptContext is the context of one attempt of a call.
+type attemptContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	flight *flight // that cancels it directly; nil if it is a child of the flight
+}
+
+// newAttemptContext returns a context for one attempt of a call. The attempt of
+// a flight hangs on the caller's context, and is canceled with the flight. A
+// second one beside it is a child of the flight. It must be ended.
+func newAttemptContext(ctx context.Context) attemptContext {
 	f, ok := ctx.(*flight)
 	if !ok {
-		return context.WithCancelCause(ctx)
+		actx, cancel := context.WithCancelCause(ctx)
+		return attemptContext{actx, cancel, nil}
 	}
 	actx, cancel := context.WithCancelCause(f.Context)
 	f.mu.Lock()
@@ -118,17 +125,17 @@ func attemptContext(ctx context.Context) (context.Context, context.CancelCauseFu
 	switch {
 	case !alone:
 		cancel(nil)
-		return context.WithCancelCause(ctx)
+		actx, cancel = context.WithCancelCause(ctx)
+		return attemptContext{actx, cancel, nil}
 	case own != nil && own.Err() != nil:
 		cancel(context.Cause(own)) // the flight was aborted meanwhile
 	}
-	return actx, cancel
+	return attemptContext{actx, cancel, f}
 }
 
-// attemptDone ends what attemptContext began.
-func attemptDone(ctx context.Context, cancel context.CancelCauseFunc) {
-	cancel(nil)
-	if f, ok := ctx.(*flight); ok {
+func (a attemptContext) end() {
+	a.cancel(nil)
+	if f := a.flight; f != nil {
 		f.mu.Lock()
 		f.attempt = nil
 		f.mu.Unlock()

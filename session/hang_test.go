@@ -20,8 +20,8 @@ import (
 	"github.com/tgfleet/tgfleet/session"
 )
 
-// darkProxy passes connections on until it is told to swallow what comes over
-// those that it has, as a NAT does that forgot them. Newer ones work.
+// darkProxy forwards connections. goDark makes it drop all bytes of the open
+// ones, as a NAT that lost its table; new ones work.
 type darkProxy struct {
 	listener net.Listener
 	conns    sync.WaitGroup
@@ -135,21 +135,22 @@ func apiServer(t *testing.T, http2 bool) (srv *httptest.Server, polling <-chan s
 	return srv, polls
 }
 
-func throughProxy(t *testing.T, srv *httptest.Server, cfg session.Config) (*gotgbot.Bot, *darkProxy) {
+func throughProxy(t *testing.T, srv *httptest.Server, cfg session.Config) (*session.Session, *gotgbot.Bot, *darkProxy) {
 	p := newDarkProxy(t, srv.Listener.Addr().String())
 	scheme, _, _ := strings.Cut(srv.URL, "://")
 	cfg.APIURL = scheme + "://" + p.listener.Addr().String()
 	if transport, ok := srv.Client().Transport.(*http.Transport); ok && transport.TLSClientConfig != nil {
 		cfg.TLS = transport.TLSClientConfig
 	}
-	return newSession(t, cfg).Bot("shop", mustToken(t, canary), gotgbot.User{}), p
+	s := newSession(t, cfg)
+	return s, s.Bot("shop", mustToken(t, canary), gotgbot.User{}), p
 }
 
 // The one HTTP/2 connection is lost silently. Pings find out, while calls wait
 // and while a poll does.
 func TestAnHTTP2ConnectionThatDiedSilentlyIsGivenUp(t *testing.T) {
 	srv, polling := apiServer(t, true)
-	bot, proxy := throughProxy(t, srv, session.Config{PingInterval: 100 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	_, bot, proxy := throughProxy(t, srv, session.Config{PingInterval: 100 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
 	_, err := bot.SendMessage(1, "hi", nil)
 	require.NoError(t, err)
 	var poll sync.WaitGroup
@@ -170,7 +171,7 @@ func TestAnHTTP2ConnectionThatDiedSilentlyIsGivenUp(t *testing.T) {
 
 func TestPingsCanBeTurnedOff(t *testing.T) {
 	srv, _ := apiServer(t, true)
-	bot, proxy := throughProxy(t, srv, session.Config{PingInterval: -1, FirstByteTimeout: 300 * time.Millisecond})
+	_, bot, proxy := throughProxy(t, srv, session.Config{PingInterval: -1, FirstByteTimeout: 300 * time.Millisecond})
 	_, err := bot.SendMessage(1, "hi", nil)
 	require.NoError(t, err)
 	proxy.goDark()
@@ -183,7 +184,7 @@ func TestPingsCanBeTurnedOff(t *testing.T) {
 // Many idle connections that are all dead must not cost a time-out each.
 func TestAfterATimeOutTheIdleConnectionsAreClosed(t *testing.T) {
 	srv, _ := apiServer(t, false)
-	bot, proxy := throughProxy(t, srv, session.Config{FirstByteTimeout: 300 * time.Millisecond})
+	s, bot, proxy := throughProxy(t, srv, session.Config{FirstByteTimeout: 300 * time.Millisecond})
 	var together sync.WaitGroup
 	release := make(chan struct{})
 	for range 10 {
@@ -195,6 +196,8 @@ func TestAfterATimeOutTheIdleConnectionsAreClosed(t *testing.T) {
 	}
 	close(release)
 	together.Wait()
+	// net/http may still be dialing for a call that found another connection.
+	require.Eventually(t, func() bool { return s.Stats().Open == proxy.count() }, time.Minute, time.Millisecond)
 	proxy.goDark()
 	_, err := bot.SendMessage(1, "hi", nil)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -245,6 +248,17 @@ func TestHowLongACallMayTake(t *testing.T) {
 		"a file by its path":                             {"http://local.example", sendVideo("file:///srv/films/v.mp4", nil), 5 * time.Minute},
 		"a file by its URL":                              {"", sendVideo("https://example.com/v.mp4", nil), 5 * time.Minute},
 		"a file by its id":                               {"", sendVideo("BAACAgIAAxkBAAI", nil), 20 * time.Second},
+		"a file by its id with a button that is a URL": {"", func(b *gotgbot.Bot) error {
+			_, err := b.SendDocument(5, gotgbot.InputFileByID("BAACAgIAAxkBAAI"), &gotgbot.SendDocumentOpts{
+				Caption:     "https://example.com",
+				ReplyMarkup: gotgbot.InlineKeyboardMarkup{InlineKeyboard: [][]gotgbot.InlineKeyboardButton{{{Text: "Open", Url: "https://example.com"}}}},
+			})
+			return err
+		}, 20 * time.Second},
+		"a sticker by its URL": {"", func(b *gotgbot.Bot) error {
+			_, err := b.AddStickerToSet(5, "set", gotgbot.InputSticker{Sticker: gotgbot.InputFileByURL("https://example.com/1.webp"), Format: "static", EmojiList: []string{"x"}}, nil)
+			return err
+		}, 5 * time.Minute},
 		"an album with a URL": {"", func(b *gotgbot.Bot) error {
 			_, err := b.SendMediaGroup(5, []gotgbot.InputMedia{gotgbot.InputMediaPhoto{Media: gotgbot.InputFileByURL("https://example.com/1.jpg")}}, nil)
 			return err

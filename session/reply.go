@@ -28,8 +28,8 @@ func readReply(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, badReply("%d bytes are more than the limit of %d", resp.ContentLength, limit)
 	}
-	// Room for the announced length, as far as that can be believed before
-	// anything has come, and for the end to be seen without growing.
+	// Allocate for the announced length, up to 64 KiB, and room to see the end
+	// without growing.
 	text := make([]byte, 0, min(max(resp.ContentLength, 0), 64<<10)+bytes.MinRead)
 	for {
 		n, err := resp.Body.Read(text[len(text):cap(text)])
@@ -83,15 +83,19 @@ func parseReply(call *Call, status int, header http.Header, text []byte) (json.R
 	}
 	e := answer(call, cmp.Or(r.ErrorCode, status), r.Description, r.Parameters, header)
 	if r.ErrorCode == 0 {
-		e.Delivery = errors.MaybeDelivered // a Bot API server says the code always
+		e.Delivery = errors.MaybeDelivered // a Bot API server always sends the code
+	}
+	if e.Kind == errors.Unavailable {
+		// "restart" is an answer, but none to the question what became of the call.
+		return nil, unanswered(call, e)
 	}
 	doubt(call, e)
 	return nil, e
 }
 
-// noReply makes the error of an answer that is none of the Bot API. A proxy
-// gives it, before or after the server had the request, so its status says
-// nothing of delivery. A few statuses say what happened and decide the kind.
+// noReply returns the error of an answer that is not from the Bot API. A proxy
+// may send it before or after the server got the request, so delivery is
+// unknown. A few statuses say what happened and decide the kind.
 func noReply(call *Call, status int, header http.Header, cause error) error {
 	e := &errors.Error{Kind: errors.BadReply, Op: call.Method, Key: call.Key, Code: status}
 	switch {

@@ -14,9 +14,9 @@ import (
 // RetryConfig configures the retries of a [Guard]. Its zero value is a good one.
 //
 // It helps to repeat a call after a 429, as soon as Telegram allows, and some
-// time after a broken connection, a time-out or a server error. It is safe where
-// no attempt of the call may have been carried out, and where the call is
-// [Call.Repeatable]. Ask may allow others. Refusals of this process
+// time after a broken connection, a time-out or a server error. It is safe if no
+// attempt may have been carried out, or if the call is [Call.Repeatable]. Ask may
+// allow others. Refusals of this process
 // ([errors.Throttled], [errors.BreakerOpen]) are not repeated, nor are long
 // polls, whose loop is their own retry, and uploads from a reader that can't
 // seek.
@@ -129,13 +129,12 @@ func (r *retrier) decide(ctx context.Context, call *Call, err error) retry.Decis
 	}
 	switch e.Kind {
 	case errors.RateLimited:
-		if e.Delivery != errors.NotDelivered && !call.Repeatable() {
-			break // some of several messages may be there
-		}
 		if r.limiter != nil && r.limiter.maxWait > 0 && e.RetryAfter > r.limiter.maxWait {
 			break // it would not be let wait for so long
 		}
-		return retry.Decision{Action: retry.Wait, After: max(e.RetryAfter, time.Second)}
+		if e.Delivery == errors.NotDelivered || call.Repeatable() || r.asks(ctx, call, err) { // else some of several messages may be there
+			return retry.Decision{Action: retry.Wait, After: max(e.RetryAfter, time.Second)}
+		}
 	case errors.Unavailable, errors.ConnectionFailed, errors.Timeout, errors.BadReply, errors.OutcomeUnknown:
 		if ctx.Err() == nil && (e.Delivery == errors.NotDelivered || call.Repeatable() || r.asks(ctx, call, err)) {
 			return retry.Decision{Action: retry.Retry, After: e.RetryAfter}

@@ -123,6 +123,32 @@ func TestAskDecidesWhetherAMessageThatMayBeThereIsSentAgain(t *testing.T) {
 	})
 }
 
+// A part of an album that was refused may have been sent.
+func TestAskIsAskedForAnAlbumThatWasRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, requests := 0, 0
+		s, _ := guarded(t, roundTrip(func(r *http.Request) (*http.Response, error) {
+			if requests++; requests == 1 {
+				return answer(r, 429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}`), nil
+			}
+			return answer(r, 200, `{"ok":true,"result":[]}`), nil
+		}), session.GuardConfig{Retry: session.RetryConfig{
+			Ask: func(context.Context, *session.Call, error) bool { asked++; return asked > 1 },
+		}})
+		bot := s.Bot("shop", mustToken(t, canary), gotgbot.User{})
+		album := []gotgbot.InputMedia{gotgbot.InputMediaPhoto{Media: gotgbot.InputFileByID("x")}, gotgbot.InputMediaPhoto{Media: gotgbot.InputFileByID("y")}}
+		_, err := bot.SendMediaGroup(1, album, nil)
+		assert.Equal(t, errors.RateLimited, errors.KindOf(err))
+		assert.Equal(t, 1, asked)
+		requests = 0
+		begin := time.Now()
+		_, err = bot.SendMediaGroup(1, album, nil)
+		assert.NoError(t, err)
+		assert.Equal(t, 2, asked)
+		assert.GreaterOrEqual(t, time.Since(begin), 5*time.Second)
+	})
+}
+
 func TestTheLastErrorIsKeptWhenTheContextEndsDuringTheWait(t *testing.T) {
 	for name, chat := range map[string]bool{"in the chat's queue": true, "without a chat": false} {
 		t.Run(name, func(t *testing.T) {

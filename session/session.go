@@ -35,15 +35,15 @@ type Config struct {
 	// means 30 s, negative none. A long poll's own time-out is added to it.
 	// A call's RequestOpts.Timeout takes its place.
 	Timeout time.Duration
-	// UploadTimeout is Timeout for calls that move files: uploads, sends that
-	// name a file by its URL, and getFile of a self-hosted server. 0 means
-	// 5 min, negative none.
+	// UploadTimeout replaces Timeout for calls that move files: uploads, calls
+	// that name a file by its URL, and getFile on a self-hosted server. 0 means
+	// 5 min; negative disables it.
 	UploadTimeout time.Duration
-	// FirstByteTimeout bounds the wait from the request's last byte to the
-	// reply's first. It does not apply to long polls, to calls that move files
-	// (see UploadTimeout) and to calls with a RequestOpts.Timeout of their own.
-	// When it passes, the idle connections to the same host are closed, since
-	// they may be dead too. 0 means 20 s, negative none.
+	// FirstByteTimeout bounds the wait between the request's last byte and the
+	// reply's first. It does not apply to long polls, to calls that move files,
+	// and to calls with their own RequestOpts.Timeout. 0 means 20 s; negative
+	// disables it. After any time-out without an answer, the session closes the
+	// idle connections to that address.
 	FirstByteTimeout time.Duration
 	// DialTimeout bounds connecting, name look-up included. 0 means 10 s.
 	DialTimeout time.Duration
@@ -52,20 +52,21 @@ type Config struct {
 	// KeepAlive is the time between TCP keep-alive probes. 0 means 30 s,
 	// negative sends none.
 	KeepAlive time.Duration
-	// IdleConnTimeout is how long an unused connection is kept. 0 means 60 s,
-	// less than the 75 s after which nginx closes one: a call that meets a
-	// closing connection may fail with [errors.OutcomeUnknown].
+	// IdleConnTimeout is how long an unused connection stays open. 0 means 60 s;
+	// negative is an error. Keep it below the server's own time-out (75 s in
+	// nginx). A call on a connection that the server is closing may fail with
+	// [errors.OutcomeUnknown].
 	IdleConnTimeout time.Duration
-	// PingInterval is how long an HTTP/2 connection may be silent before it is
-	// pinged. 0 means 5 s, negative sends no pings.
+	// PingInterval is the silence after which an HTTP/2 connection is pinged. 0
+	// means 5 s; negative disables pings. HTTP/1.1 has none, so only time-outs
+	// find dead connections there.
 	PingInterval time.Duration
-	// PingTimeout is how long the answer to a ping may take before the
-	// connection is closed and its calls fail. 0 means 4 s.
+	// PingTimeout is how long a ping may go unanswered. The connection is then
+	// closed and its calls fail. 0 means 4 s; negative is an error.
 	PingTimeout time.Duration
-	// DNSTTL is how long a looked-up address is used before it is looked up
-	// again, when a connection is made. 0 means 5 min. When a later look-up
-	// fails the old addresses stay in use; when none of a host's addresses
-	// connects, it is looked up again at once.
+	// DNSTTL is how long an address is cached. 0 means 5 min; negative is an
+	// error. If a look-up fails, the old addresses are used. If no cached
+	// address connects, the host is looked up at once.
 	DNSTTL time.Duration
 
 	// MaxConns bounds all connections but those of long polls, which are calls
@@ -78,7 +79,10 @@ type Config struct {
 	MaxConnsPerHost int
 
 	// MaxReplyBytes bounds a reply's body. 0 means 32 MiB: 100 updates of the
-	// largest size fit many times over.
+	// largest size fit many times over. A result of more than 100,000 objects,
+	// arrays and elements, and a list of more than 1,000 elements, is a bad
+	// reply whatever its length. getUpdates returns at most the updates it asked
+	// for; Telegram sends the rest again.
 	MaxReplyBytes int64
 
 	// TLS is used for TLS connections; nil means Go's defaults.
@@ -94,11 +98,12 @@ type Config struct {
 	//
 	//	WrapTransport: func(next http.RoundTripper) http.RoundTripper { return otelhttp.NewTransport(next) }
 	//
-	// It is called once, by [New]. Bounds, cached addresses and the connections
-	// of long polls stay as they are. Requests have the token masked in their
-	// URL, as "/bot123456:***/getMe", and next puts it back, so a wrapper sees
-	// none. A wrapper must pass on the request's context and host, and must not
-	// send a request twice. Nil wraps nothing.
+	// [New] calls it once. Long polls keep their own connections, and all bounds
+	// and the address cache stay in force. The wrapper sees requests with a
+	// masked token, such as "/bot123456:***/getMe"; next restores it. It sees
+	// headers and bodies, and so users' texts. A wrapper must pass on the
+	// request's context, scheme and host, and must not send a request twice. It
+	// wraps Transport too, if that is set. Nil wraps nothing.
 	WrapTransport func(next http.RoundTripper) http.RoundTripper
 
 	// Guard limits, retries and stops calls. Nil does neither.

@@ -91,6 +91,41 @@ func TestObserveSeesEveryAttempt(t *testing.T) {
 	})
 }
 
+// A middleware may make two attempts of a call side by side.
+func TestCloseEndsEachOfTwoAttemptsSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hedge := func(next session.Invoker) session.Invoker {
+			return session.InvokerFunc(func(ctx context.Context, call *session.Call) (json.RawMessage, error) {
+				first := make(chan error, 1)
+				go func() {
+					_, err := next.Invoke(ctx, call)
+					first <- err
+				}()
+				time.Sleep(time.Second)
+				second, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				_, err := next.Invoke(second, call.Next())
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				return nil, <-first
+			})
+		}
+		s, err := session.New(session.Config{Transport: roundTrip(hangs), Timeout: -1, FirstByteTimeout: -1, Middleware: []session.Middleware{hedge}})
+		require.NoError(t, err)
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, err := s.Client("shop").RequestWithContext(context.Background(), canary, "sendMessage", nil, nil)
+			assert.Equal(t, errors.Closed, errors.KindOf(err))
+		})
+		time.Sleep(5 * time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		begin := time.Now()
+		assert.Error(t, s.Close(ctx))
+		assert.Zero(t, time.Since(begin))
+		all.Wait()
+	})
+}
+
 func TestCloseWaitsForCallsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := roundTrip(func(r *http.Request) (*http.Response, error) {

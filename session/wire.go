@@ -68,9 +68,9 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 	} else {
 		a.text.Reset(call.body.text)
 	}
-	actx, cancel := attemptContext(ctx)
-	a.cancel = cancel
-	defer attemptDone(ctx, cancel)
+	actx := newAttemptContext(ctx)
+	a.cancel = actx.cancel
+	defer actx.end()
 	a.start(call.timeout)
 	defer a.end()
 	defer func() {
@@ -79,7 +79,7 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 		}
 	}()
 	a.wire = w
-	resp, err := w.send(w.request(actx, call, a), call, a)
+	resp, err := w.send(w.request(actx.Context, call, a), call, a)
 	if err != nil {
 		return nil, a.staleConn(err), w.failed(ctx, call, a, err)
 	}
@@ -132,10 +132,9 @@ func (w *wire) transportFor(call *Call) http.RoundTripper {
 	return w.calls
 }
 
-// request makes a call's request. It has no GetBody: net/http repeats a request
-// that has one, and its HTTP/2 does so without bound after a stream error that
-// says nothing of the call (golang/go#42777). A request whose body was begun is
-// thus repeated by nobody below the wire.
+// request makes a call's request. It sets no GetBody, because with one net/http
+// repeats requests, and over HTTP/2 without limit (golang/go#42777). So nothing
+// below the wire repeats a request whose body was begun.
 func (w *wire) request(ctx context.Context, call *Call, a *attempt) *http.Request {
 	a.url = call.api.method(call.token, call.Method)
 	return (&http.Request{
@@ -165,10 +164,8 @@ var (
 	jsonHeader = http.Header{"Content-Type": {jsonType}, "User-Agent": userAgent}
 )
 
-// firstByteFor returns the bound on the wait for an answer. A long poll has no
-// answer for as long as it was asked to wait, and a slow call none before the
-// server has moved the file; their time-outs bound them, as a time-out of the
-// call's own does.
+// firstByteFor returns the bound on the wait for an answer. Long polls and slow
+// calls answer late on purpose, so only their own time-outs bound them.
 func (w *wire) firstByteFor(call *Call) time.Duration {
 	if call.slow || call.ownTimeout || call.poll {
 		return 0
@@ -213,9 +210,9 @@ func kindOfEnd(ctx context.Context) errors.Kind {
 	return errors.Canceled
 }
 
-// unanswered finishes the error of an attempt that the Bot API did not answer.
-// For a call that may have been carried out, and must not be twice, the outcome
-// is what matters. A caller who gave up knows that it did not wait for it.
+// unanswered completes the error of an attempt that no answer of the Bot API
+// settles. If the call may have been carried out and must not run twice, the kind
+// becomes OutcomeUnknown, unless the caller canceled.
 func unanswered(call *Call, e *errors.Error) *errors.Error {
 	doubt(call, e)
 	if e.Delivery != errors.NotDelivered && e.Kind != errors.Canceled && !call.Repeatable() {

@@ -72,7 +72,7 @@ func TestReplies(t *testing.T) {
 		"403 blocked":                       {answering(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`), want{errors.Blocked, errors.Blocked, true, 403}},
 		"409":                               {answering(409, `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request"}`), want{errors.Conflict, errors.Conflict, true, 409}},
 		"429":                               {answering(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}`), want{errors.RateLimited, errors.RateLimited, true, 429}},
-		"500 restart":                       {answering(500, `{"ok":false,"error_code":500,"description":"Internal Server Error: restart"}`), want{errors.Unavailable, errors.Unavailable, false, 500}},
+		"500 restart":                       {answering(500, `{"ok":false,"error_code":500,"description":"Internal Server Error: restart"}`), want{errors.Unavailable, errors.OutcomeUnknown, false, 500}},
 		"ok false without a code":           {answering(400, `{"ok":false,"description":"Bad Request: chat not found"}`), want{errors.ChatNotFound, errors.ChatNotFound, false, 400}},
 		"502 HTML":                          {answering(502, html), want{errors.Unavailable, errors.OutcomeUnknown, false, 502}},
 		"503 HTML":                          {answering(503, html), want{errors.Unavailable, errors.OutcomeUnknown, false, 503}},

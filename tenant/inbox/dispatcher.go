@@ -67,8 +67,10 @@ func NewDispatcher(opts *ext.DispatcherOpts) *Dispatcher {
 }
 
 // Retry makes errors of handlers for which f returns true failures of the
-// update, which is then tried again, such as those of [errors.Temporary]. Call
-// it before the dispatcher is used.
+// update, which is then tried again, for example those for which both
+// [errors.Temporary] and [errors.SafeToRepeat] are true. A handler runs again from
+// its start, so an error of a send that may have been carried out should be none
+// of them. Call Retry before the dispatcher is used.
 func (d *Dispatcher) Retry(f func(error) bool) { d.retry = f }
 
 // AddHandler adds a handler to group 0.

@@ -94,8 +94,8 @@ func TestAMergedWriteFailsWhenTheConnectionHas(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TLS sets a deadline that has passed when it closes, against writes after its
-// farewell. The bytes before that are still to be written.
+// When TLS closes, it sets an expired write deadline. Buffered bytes must still go
+// out.
 func TestAWriteDeadlineDoesNotCutMergedWrites(t *testing.T) {
 	near, far, _ := mergedPipe(t)
 	payload := make([]byte, 200<<10)

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/tgfleet/tgfleet/errors"
 )
 
 const (
@@ -16,14 +18,13 @@ const (
 	lastWrite = 100 * time.Millisecond
 )
 
-// merger writes to a connection on a goroutine of its own, so that writes which
-// come close together become one: net/http's HTTP/2 flushes a request's headers
-// and its body apart, each in a TLS record and a system call of its own. The
-// goroutine ends when the connection is closed.
+// merger buffers writes and writes them on its own goroutine, so that close
+// writes become one. net/http's HTTP/2 flushes headers and body separately, which
+// costs a TLS record and a system call each. The goroutine ends when the
+// connection is closed.
 //
-// A write is reported as done when it is in the buffer. An error of the
-// connection fails all writes after it, and closes the connection, so that the
-// calls on it learn of it.
+// Write returns once its bytes are buffered. If the connection fails, all later
+// writes fail and the connection is closed, which fails its calls.
 type merger struct {
 	conn *conn
 	wake chan struct{} // holds one
@@ -36,6 +37,8 @@ type merger struct {
 	err    error
 }
 
+var errMergerClosed = errors.New("connection closed")
+
 func newMerger(c *conn) *merger {
 	m := &merger{conn: c, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	m.room.L = &m.mu
@@ -43,7 +46,7 @@ func newMerger(c *conn) *merger {
 	return m
 }
 
-// Write adds p to what is to be written. It waits while that is too much.
+// Write appends p to the buffer. It blocks while the buffer is full.
 func (m *merger) Write(p []byte) (int, error) {
 	m.mu.Lock()
 	for len(m.buf) > 0 && len(m.buf)+len(p) > maxMerged && m.err == nil && !m.closed {
@@ -108,8 +111,8 @@ func (m *merger) fail(err error) {
 	_ = m.conn.Conn.Close() // its reader fails, and net/http closes the rest
 }
 
-// close has the goroutine write what is left and end. Where that takes longer
-// than lastWrite, the connection is closed under it.
+// close flushes the buffer and stops the goroutine. After lastWrite it closes the
+// connection.
 func (m *merger) close() {
 	m.mu.Lock()
 	m.closed = true

@@ -104,19 +104,18 @@ func (t *transport) dial(ctx context.Context, network, address string) (net.Conn
 	return t.conns.add(conn, address)
 }
 
-// dialHost looks a host up and connects to it. Addresses from the cache get half
-// of the time. When none of them connects, the host may have moved: it is
-// looked up again at once.
+// dialHost looks a host up and connects to it. Cached addresses get half of
+// DialTimeout. If none connects, it looks the host up again.
 func (t *transport) dialHost(ctx context.Context, network, host, port string) (net.Conn, error) {
 	if net.ParseIP(host) != nil {
 		return t.dialer.DialContext(ctx, network, net.JoinHostPort(host, port))
 	}
-	addrs, known, err := t.dns.lookup(ctx, host)
+	addrs, cached, err := t.dns.lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	if known {
-		conn, failed := t.raceKnown(ctx, network, port, addrs)
+	if cached {
+		conn, failed := t.raceCached(ctx, network, port, addrs)
 		if failed == nil || ctx.Err() != nil {
 			return conn, failed
 		}
@@ -127,15 +126,14 @@ func (t *transport) dialHost(ctx context.Context, network, host, port string) (n
 	return t.race(ctx, network, port, addrs)
 }
 
-func (t *transport) raceKnown(ctx context.Context, network, port string, addrs []netip.Addr) (net.Conn, error) {
+func (t *transport) raceCached(ctx context.Context, network, port string, addrs []netip.Addr) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.limit/2)
 	defer cancel()
 	return t.race(ctx, network, port, addrs)
 }
 
-// raceDelay is how long an address has before the next one is tried beside it
-// (RFC 8305, Happy Eyeballs: 250 ms). [net.Dialer] races too, but only over
-// addresses that it has looked up itself.
+// raceDelay is the head start of an address (RFC 8305, Happy Eyeballs: 250 ms).
+// [net.Dialer] also races, but only addresses that it looked up itself.
 const raceDelay = 250 * time.Millisecond
 
 // race connects to the first address that answers. An address that fails makes

@@ -8,9 +8,8 @@ import (
 	"github.com/tgfleet/tgfleet/errors"
 )
 
-// fileBody is the body of one attempt of an upload. It reads the caller's
-// files, which the next attempt reads again, so it stops reading them when its
-// attempt is over, although a transport may still ask.
+// fileBody is the body of one upload attempt. It stops reading the caller's files
+// when the attempt ends, because the next attempt reads them again.
 type fileBody struct {
 	reader  *partReader
 	reading chan struct{} // a lock, held while a reader of the caller is called
@@ -65,9 +64,8 @@ func (b *fileBody) failure() error {
 // letGoTime bounds the wait for a read of a file that is under way.
 const letGoTime = 5 * time.Second
 
-// letGo ends the reading of the caller's files and reports whether it did. With
-// wait it gives a read that is under way some time to end, as a file's soon
-// does. A reader that can't seek may be stuck, and is not used again anyway.
+// letGo stops reading and reports whether it did. With wait it gives a running
+// read 5 s. A reader that can't seek may be stuck, and is not used again anyway.
 func (b *fileBody) letGo(wait bool) bool {
 	b.over.Store(true)
 	select {
