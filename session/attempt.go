@@ -137,21 +137,20 @@ func (a *attempt) delivery(err error) errors.Delivery {
 }
 
 // notWritten reports whether the connection certainly did not take the request's
-// last byte, although net/http has read it: it took fewer bytes than the body
-// has, or a write failed.
+// last byte, although net/http has read it: a write of the request failed, or the
+// connection took fewer bytes than the body has.
 func (a *attempt) notWritten(err error) bool {
-	link := a.link.Load()
-	if link != nil {
-		if link.manyCalls() {
-			return false
-		}
-		if took := link.written.Load() - link.mark; took == 0 || took < a.size {
-			return true
-		}
+	// The error of a write comes back to the call that made it, also where calls
+	// share a connection. With an announced length, nothing follows the last byte.
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "write" && a.size >= 0 {
+		return true
 	}
-	// With an announced length, nothing follows the last byte.
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "write" && a.size >= 0
+	link := a.link.Load()
+	if link == nil || link.manyCalls() {
+		return false
+	}
+	took := link.written.Load() - link.mark
+	return took == 0 || took < a.size
 }
 
 // staleConn reports whether the call can go out at once over another connection,

@@ -1,11 +1,10 @@
 package session
 
 import (
+	"net"
 	"runtime"
 	"sync"
 	"time"
-
-	"github.com/tgfleet/tgfleet/errors"
 )
 
 const (
@@ -37,7 +36,8 @@ type merger struct {
 	err    error
 }
 
-var errMergerClosed = errors.New("connection closed")
+// errMergerClosed is what a write gets after the connection was closed.
+var errMergerClosed = &net.OpError{Op: "write", Net: "tcp", Err: net.ErrClosed}
 
 func newMerger(c *conn) *merger {
 	m := &merger{conn: c, wake: make(chan struct{}, 1), done: make(chan struct{})}
