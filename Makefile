@@ -1,4 +1,4 @@
-.PHONY: test race check bench demo crash
+.PHONY: test race check bench hostile demo crash
 
 test:
 	go test work
@@ -17,6 +17,10 @@ bench:
 	go test ./ratelimit -run '^$$' -bench .
 	go test ./internal/bench -run '^$$' -bench .
 	go test ./health ./health/usage -run '^$$' -bench .
+
+hostile:
+	TGFLEET_HOSTILE_RUNS=200 go test ./session -run Hostile -v -timeout 60m
+	go test ./session -run '^$$' -fuzz FuzzCutPoint -fuzztime 5m
 
 demo:
 	go run ./examples/server -demo -for 10s
