@@ -168,6 +168,9 @@ const (
 	goAwayFirst = "http2: Transport received GOAWAY from server ErrCode:"
 	streamError = cannotRetry + "stream error: stream ID "
 	refused     = "; REFUSED_STREAM; received from peer]"
+	// A connection was given up before the stream was opened. Nothing else makes
+	// net/http want to repeat a POST that it can't rewind.
+	unopened = "net/http: cannot rewind body after connection loss"
 )
 
 func refusedStream(err error) bool {
@@ -179,7 +182,7 @@ func refusedStream(err error) bool {
 
 func excludedByGoAway(err error) bool {
 	return saysHTTP2(err, func(text string) bool {
-		return strings.HasPrefix(text, goAway) || strings.HasPrefix(text, goAwayFirst)
+		return strings.HasPrefix(text, goAway) || strings.HasPrefix(text, goAwayFirst) || text == unopened
 	})
 }
 

@@ -142,7 +142,7 @@ func (c *hostileCall) run(n int) (o hostileOutcome) {
 			return hostileOutcome{broken: err}
 		}
 		defer guard.Close()
-		cfg.Middleware = guard.Middleware()
+		cfg.Guard = guard
 	}
 	s, err := session.New(cfg)
 	if err != nil {

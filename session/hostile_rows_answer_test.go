@@ -187,7 +187,8 @@ func refusalRows() []hostileRow {
 
 	for _, code := range []int{500, 502, 503, 504} {
 		row := refuses(code, "Internal Server Error: restart", "")
-		row.kind, row.partly, row.certain, row.recovers = errors.Unavailable, false, false, true
+		// It does not say what became of the call, so a send's outcome is unknown.
+		row.partly, row.certain, row.recovers = false, false, true
 		row.scripts[0].NotExecuted = false
 	}
 	return rows
