@@ -57,7 +57,7 @@ func (s *Scheduler[K]) merge(now int64, old, other *key[K]) {
 	}
 	old.holds, old.claim = nil, nil
 	for _, f := range slices.Clone(old.flows) {
-		if into := flowOf(f.gate, other, f.lane); into != nil {
+		if into := flowOf(f.gate, other, f.flowID); into != nil {
 			into.merge(f)
 			s.drop(f)
 		} else {

@@ -93,6 +93,12 @@ func (s *Scheduler[K]) forgotten(k *key[K]) {
 	delete(s.frozenKeys, k)
 }
 
+// binds reports whether a request takes units of the key: a free one does so
+// only where its class has a limit.
+func (k *key[K]) binds(r *Request[K]) bool {
+	return !r.Free || !limitOf(k.tenant.limits.Keys, r.KeyClass).IsUnlimited()
+}
+
 // unlimited is the bucket of what has no limit. It is never written to.
 var unlimited bucket
 

@@ -161,6 +161,21 @@ func TestAnAdmissionThatNobodyWantsIsUndone(t *testing.T) {
 		assert.Equal(t, 1, s.starts[0].tokens(s.now()), "one for each tenant")
 		checkStructure(t.Fatalf, s)
 
+		// A free request gives its key's units back.
+		time.Sleep(time.Second)
+		hold, err = s.Admit(t.Context(), Request[string]{Tenant: "b", Key: "z", Free: true})
+		require.NoError(t, err)
+		free := Request[string]{Tenant: "a", Key: "x", Free: true}
+		require.NoError(t, free.check(2))
+		w, _, err = s.ask(&free, nil, time.Time{})
+		require.NoError(t, err)
+		hold.Release()
+		assert.ErrorIs(t, s.giveUp(context.Canceled, w), context.Canceled)
+		s.recycle(w)
+		p, err := s.Admit(t.Context(), Request[string]{Tenant: "a", Key: "x", Free: true, MaxWait: 1})
+		require.NoError(t, err)
+		p.Release()
+
 		// One that was refused at that moment stays so.
 		hold, err = s.Admit(t.Context(), Request[string]{Tenant: "b", Key: "y", Free: true})
 		require.NoError(t, err)
