@@ -914,7 +914,7 @@ func checkStructure[K comparable](fatalf func(string, ...any), s *Scheduler[K]) 
 	fail := func(format string, args ...any) { fatalf("structure: "+format, args...) }
 	waiting, inFlight, keys, starting := 0, 0, 0, 0
 	known := map[*key[K]]bool{}
-	for _, k := range s.keys.lru.Values() {
+	for _, k := range s.keys.values() {
 		known[k] = true
 		keys++
 	}
@@ -938,7 +938,7 @@ func checkStructure[K comparable](fatalf func(string, ...any), s *Scheduler[K]) 
 		}
 	}
 	queuedGates := map[*queue[K]]int{}
-	for _, tn := range s.tenants.lru.Values() {
+	for _, tn := range s.tenants.values() {
 		inFlight += tn.inFlight
 		if tn.keys != perTenant[tn] {
 			fail("a tenant has %d keys, not %d", perTenant[tn], tn.keys)
@@ -1032,8 +1032,8 @@ func checkHeap[T item[T]](fail func(string, ...any), h *heap[T]) {
 // describe tells what a scheduler knows, for who looks for a difference.
 func describe(s *Scheduler[string]) string {
 	out := fmt.Sprintf("at %d: total %+v, %d/%v slots, retry %d, starts %+v, frozen %d, %d starting, armed %d\n", s.now(), s.total, s.inFlight, s.slots, s.retry, s.starts, s.startsFrozen, s.starting, s.armed)
-	for _, t := range s.tenants.lru.Values() {
-		out += fmt.Sprintf(" tenant %s, frozen %d, warm %d, %d in flight, %d wait, %+v\n", t.id, t.frozen, t.warm, t.inFlight, t.waiting, *t.limits)
+	for _, t := range s.tenants.values() {
+		out += fmt.Sprintf(" tenant %s, frozen %d, warm %d, %d in flight, %d wait, %+v\n", t.id(), t.frozen, t.warm, t.inFlight, t.waiting, *t.limits)
 		for i, g := range t.gates {
 			if g == nil || g.state == resting {
 				continue

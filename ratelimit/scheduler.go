@@ -384,7 +384,7 @@ func (s *Scheduler[K]) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for _, t := range s.tenants.lru.Values() {
+	for _, t := range s.tenants.values() {
 		for _, g := range t.gates {
 			if g == nil {
 				continue
