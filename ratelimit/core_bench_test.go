@@ -142,3 +142,24 @@ func tenantOfRequest(i, tenants int) int {
 	}
 	return 0
 }
+
+// BenchmarkFull is a request of a new tenant that is refused, since 100,000 are
+// remembered and none of them can be forgotten.
+func BenchmarkFull(b *testing.B) {
+	const n = 100_000
+	slow := Limit{Rate: 1e-6, Burst: 2}
+	s, err := NewScheduler[int](Config{MaxTenants: n, MaxKeys: n, Tenant: Limits{Classes: []Limit{slow}, Keys: []Limit{slow}}})
+	require.NoError(b, err)
+	defer s.Close()
+	for i := range n {
+		p, err := s.Admit(context.Background(), Request[int]{Tenant: fmt.Sprint(i), Key: 1})
+		require.NoError(b, err)
+		p.Release()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Admit(context.Background(), Request[int]{Tenant: "one more"}); err == nil {
+			b.Fatal("it was admitted")
+		}
+	}
+}

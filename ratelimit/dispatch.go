@@ -18,6 +18,8 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 			if until, _ := k.kept(r.Ticket); until > now {
 				return false, false
 			}
+		}
+		if k.binds(r) {
 			if b := k.in(now, r.KeyClass); b.delay(now, r.need(b)) > 0 {
 				return false, false
 			}
@@ -43,7 +45,7 @@ func (s *Scheduler[K]) try(now int64, g *gate[K], k *key[K], r *Request[K]) (adm
 		began, t.begun = true, false
 	}
 	s.take(now, g, k, r)
-	if k != nil && len(k.flows) > 0 && g.metered() {
+	if k != nil && len(k.flows) > 0 && k.binds(r) {
 		s.passBy(k, nil)
 	}
 	return true, began
@@ -56,7 +58,7 @@ func (k *key[K]) waits(lane int) bool {
 		return true
 	}
 	for _, f := range k.flows {
-		if f.lane <= lane {
+		if int(f.lane) <= lane {
 			return true
 		}
 	}
@@ -85,10 +87,10 @@ func (s *Scheduler[K]) totalDelay(now int64, r *Request[K]) (delay int64, large 
 
 // take takes from every level but Config.Shared.
 func (s *Scheduler[K]) take(now int64, g *gate[K], k *key[K], r *Request[K]) {
+	if k != nil && k.binds(r) {
+		k.in(now, r.KeyClass).take(now, r.Cost)
+	}
 	if g.metered() {
-		if k != nil {
-			k.in(now, r.KeyClass).take(now, r.Cost)
-		}
 		g.bucket.take(now, r.Cost)
 		s.total.take(now, r.Cost)
 	}
@@ -112,13 +114,15 @@ func (s *Scheduler[K]) undo(now int64, w *waiter[K]) {
 	if g.metered() && s.cfg.Shared != nil {
 		s.cfg.Shared.Give(s.time(now), r.Cost)
 	}
-	if g.metered() && w.granted >= s.changedAt { // or they were other units
+	if w.granted >= s.changedAt { // or they were other units
 		ago := now - w.granted
-		if k != nil {
+		if k != nil && k.binds(r) {
 			k.in(now, r.KeyClass).give(r.Cost, ago)
 		}
-		g.bucket.give(r.Cost, ago)
-		s.total.give(r.Cost, ago)
+		if g.metered() {
+			g.bucket.give(r.Cost, ago)
+			s.total.give(r.Cost, ago)
+		}
 	}
 	if !r.Slotless {
 		s.vacate(g.tenant)
@@ -143,7 +147,7 @@ func (s *Scheduler[K]) undo(now int64, w *waiter[K]) {
 // join makes a request wait. The error is a *Refusal.
 func (s *Scheduler[K]) join(now, deadline int64, g *gate[K], k *key[K], r *Request[K], again bool) (*waiter[K], error) {
 	t := g.tenant
-	f := flowOf(g, k, r.Lane)
+	f := flowOf(g, k, r.flowID())
 	ahead := 0
 	if f != nil && !again {
 		ahead = f.cost
@@ -159,7 +163,7 @@ func (s *Scheduler[K]) join(now, deadline int64, g *gate[K], k *key[K], r *Reque
 		return nil, &Refusal{Err: ErrQueueFull, Level: LevelTenant, Wait: duration(at, now)}
 	}
 	if f == nil {
-		f = s.newFlow(g, k, r.Lane)
+		f = s.newFlow(g, k, r.flowID())
 	}
 	w := s.newWaiter(r)
 	f.enqueue(w)
@@ -202,10 +206,10 @@ func (s *Scheduler[K]) earliest(now int64, g *gate[K], k *key[K], ahead int, r *
 	}
 	if k != nil {
 		later(LevelKey, k.frozen)
-		if g.metered() {
-			if len(k.holds) > 0 && r.Ticket >= k.holds[0].ticket {
-				later(LevelKey, k.holds[0].until)
-			}
+		if g.metered() && len(k.holds) > 0 && r.Ticket >= k.holds[0].ticket {
+			later(LevelKey, k.holds[0].until)
+		}
+		if k.binds(r) {
 			delay(LevelKey, k.in(now, r.KeyClass))
 		}
 	}
@@ -324,7 +328,7 @@ func (s *Scheduler[K]) grant(now int64, f *flow[K], cold bool) {
 	}
 	s.take(now, g, f.key, &w.req)
 	s.dequeue(w)
-	if f.key != nil && g.metered() {
+	if f.key != nil && f.key.binds(&w.req) {
 		s.passBy(f.key, f)
 	}
 	if behind(g.fair.last, *g.tag) {

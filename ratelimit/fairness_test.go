@@ -198,6 +198,8 @@ func TestARequestForManyUnitsOfAKeyIsNotStarvedByThoseForOne(t *testing.T) {
 		"more urgent":            {Tenant: "a", Key: "x", Cost: 5},
 		"another class":          {Tenant: "a", Key: "x", Lane: 1, Cost: 5, Class: 1},
 		"with no slot":           {Tenant: "a", Key: "x", Lane: 1, Cost: 5, Slotless: true},
+		"free":                   {Tenant: "a", Key: "x", Lane: 1, Cost: 5, Free: true},
+		"for one that is free":   {Tenant: "a", Key: "x", Lane: 1, Cost: 5},
 		"more than there can be": {Tenant: "a", Key: "x", Lane: 1, Cost: 8, Debt: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,6 +211,7 @@ func TestARequestForManyUnitsOfAKeyIsNotStarvedByThoseForOne(t *testing.T) {
 				if name == "more urgent" {
 					small.Lane = 1
 				}
+				small.Free = name == "for one that is free"
 				want(ctx, s, 3, small)
 				time.Sleep(10 * time.Second)
 				began := time.Now()
@@ -462,6 +465,9 @@ func TestWhoLosesItsKeysUnitsHoldsUpNoOtherKey(t *testing.T) {
 	for name, lose := range map[string]func(s *ratelimit.Scheduler[string]) error{
 		"to another class": func(s *ratelimit.Scheduler[string]) error {
 			return admit(s, request{Tenant: "a", Key: "x", Class: 1, MaxWait: 1})
+		},
+		"to a free request": func(s *ratelimit.Scheduler[string]) error {
+			return admit(s, request{Tenant: "a", Key: "x", Free: true, MaxWait: 1})
 		},
 		"to a freeze": func(s *ratelimit.Scheduler[string]) error {
 			s.Freeze(ratelimit.Scope[string]{Level: ratelimit.LevelKey, Tenant: "a", Key: "x"}, time.Now().Add(time.Hour))

@@ -20,14 +20,30 @@ type waiter[K comparable] struct {
 // is among its lane's while its first could go as far as the key is concerned,
 // and else among the gate's sleeping ones.
 type flow[K comparable] struct {
-	key     *key[K]
-	gate    *gate[K]
-	lane    int
+	key  *key[K]
+	gate *gate[K]
+	flowID
 	waiters list[*waiter[K]]
 	cost    int // of all who wait
 	passed  int // how many others of the key went before the first, while it slept
 	place   elem[*flow[K]]
 	alarm   alarm[K] // when the key has room for the first
+}
+
+// flowID tells a key's flows of one gate apart.
+type flowID struct {
+	lane int32
+	// class is the KeyClass of free requests. A class that has no limit does not
+	// wait behind one that has.
+	class int32
+}
+
+func (r *Request[K]) flowID() flowID {
+	id := flowID{lane: int32(r.Lane)}
+	if r.Free {
+		id.class = int32(r.KeyClass)
+	}
+	return id
 }
 
 func (f *flow[K]) first() *waiter[K] { return f.waiters.first.of }
@@ -38,17 +54,23 @@ func (f *flow[K]) delay(now int64) int64 {
 		return 0
 	}
 	d := max(f.key.frozen-now, 0)
-	if f.gate.metered() {
-		r := &f.first().req
-		until, own := f.key.kept(r.Ticket)
-		if until == never || !own && f.held() {
+	r := &f.first().req
+	if !f.key.binds(r) {
+		return d
+	}
+	own := false
+	if f.gate.metered() { // free requests pass holds
+		var until int64
+		if until, own = f.key.kept(r.Ticket); until == never {
 			return never
 		}
 		d = max(d, until-now)
-		b := f.key.in(now, r.KeyClass)
-		d = max(d, b.delay(now, r.need(b)))
 	}
-	return d
+	if !own && f.held() {
+		return never
+	}
+	b := f.key.in(now, r.KeyClass)
+	return max(d, b.delay(now, r.need(b)))
 }
 
 // held reports whether the flow must leave the key's units to another one: to
@@ -70,7 +92,7 @@ func (f *flow[K]) held() bool {
 // hold: else one that needs many units would never see them together.
 func (s *Scheduler[K]) passBy(k *key[K], went *flow[K]) {
 	for _, f := range k.flows {
-		if f == went || !f.gate.metered() {
+		if f == went || !k.binds(&f.first().req) {
 			continue
 		}
 		if !f.sleeps() {
@@ -108,23 +130,23 @@ func (s *Scheduler[K]) rouse(k *key[K]) {
 }
 
 // flowOf finds the flow that a request belongs to; nil where none waits.
-func flowOf[K comparable](g *gate[K], k *key[K], lane int) *flow[K] {
+func flowOf[K comparable](g *gate[K], k *key[K], id flowID) *flow[K] {
 	if k == nil {
-		if lane < len(g.keyless) {
-			return g.keyless[lane]
+		if len(g.keyless) > 0 {
+			return g.keyless[id.lane]
 		}
 		return nil
 	}
 	for _, f := range k.flows {
-		if f.gate == g && f.lane == lane {
+		if f.gate == g && f.flowID == id {
 			return f
 		}
 	}
 	return nil
 }
 
-func (s *Scheduler[K]) newFlow(g *gate[K], k *key[K], lane int) *flow[K] {
-	f := &flow[K]{key: k, gate: g, lane: lane}
+func (s *Scheduler[K]) newFlow(g *gate[K], k *key[K], id flowID) *flow[K] {
+	f := &flow[K]{key: k, gate: g, flowID: id}
 	f.place.of, f.alarm.of = f, f
 	if len(g.lanes) == 0 {
 		g.lanes = make([]waitingLane[K], s.cfg.Lanes)
@@ -136,7 +158,7 @@ func (s *Scheduler[K]) newFlow(g *gate[K], k *key[K], lane int) *flow[K] {
 	if len(g.keyless) == 0 {
 		g.keyless = make([]*flow[K], s.cfg.Lanes)
 	}
-	g.keyless[lane] = f
+	g.keyless[id.lane] = f
 	return f
 }
 
@@ -197,10 +219,10 @@ func (s *Scheduler[K]) placeFlow(now int64, f *flow[K]) {
 }
 
 func (f *flow[K]) tooLarge(now int64) bool {
-	if f.key == nil || !f.gate.metered() {
+	r := &f.first().req
+	if f.key == nil || !f.key.binds(r) {
 		return false
 	}
-	r := &f.first().req
 	b := f.key.in(now, r.KeyClass)
 	return b.tooLarge(r.need(b))
 }

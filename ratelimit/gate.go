@@ -255,9 +255,9 @@ func (s *Scheduler[K]) next(now int64, g *gate[K]) *flow[K] {
 func (g *gate[K]) went(f *flow[K]) {
 	for i := range g.lanes {
 		switch l := &g.lanes[i]; {
-		case i == f.lane:
+		case i == int(f.lane):
 			l.passed = 0
-		case i > f.lane && l.flows.n > 0:
+		case i > int(f.lane) && l.flows.n > 0:
 			l.passed++
 		}
 	}

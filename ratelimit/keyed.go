@@ -25,14 +25,17 @@ type Keyed[K comparable] struct {
 
 	mu    sync.Mutex // guards what follows; nothing is called under it
 	clock clock
-	keys  table[K, *keyed]
+	keys  table[K, *keyed[K]]
 }
 
 // keyed is what is known of a key.
-type keyed struct {
+type keyed[K comparable] struct {
 	bucket bucket
 	frozen int64 // until
+	at     seat[K, *keyed[K]]
 }
+
+func (k *keyed[K]) seat() *seat[K, *keyed[K]] { return &k.at }
 
 // NewKeyed returns a Keyed whose buckets are all full.
 func NewKeyed[K comparable](cfg KeyedConfig) *Keyed[K] {
@@ -40,7 +43,7 @@ func NewKeyed[K comparable](cfg KeyedConfig) *Keyed[K] {
 		cfg.MaxKeys = 1 << 17
 	}
 	k := &Keyed[K]{limit: cfg.Limit, clock: clock{base: time.Now()}}
-	k.keys = newTable[K](cfg.MaxKeys, func(v *keyed, _ bool) bool {
+	k.keys = newTable[K](cfg.MaxKeys, func(v *keyed[K], _ bool) bool {
 		return v.frozen <= k.clock.last && v.bucket.full(k.clock.last)
 	}, nil)
 	return k
@@ -75,7 +78,7 @@ func (k *Keyed[K]) AllowAt(now time.Time, key K, n int) Decision {
 	}
 	v, found := k.keys.get(key)
 	if !found {
-		v = &keyed{bucket: newBucket(k.limit)}
+		v = &keyed[K]{bucket: newBucket(k.limit)}
 	}
 	wait := max(v.bucket.delay(at, n), v.frozen-at, 0)
 	if v.bucket.tooLarge(n) {
@@ -117,8 +120,10 @@ func (k *Keyed[K]) Freeze(key K, until time.Time) {
 	}
 	v, found := k.keys.get(key)
 	if !found {
-		v = &keyed{bucket: newBucket(k.limit)}
-		k.keys.force(key, v)
+		v = &keyed[K]{bucket: newBucket(k.limit)}
+		if !k.keys.add(key, v) {
+			k.keys.put(key, v)
+		}
 	}
 	v.frozen = max(v.frozen, int64(until.Sub(k.clock.base)))
 }

@@ -112,7 +112,7 @@ func (s *Scheduler[K]) SetDefault(limits Limits) error {
 	now, old := s.now(), s.common
 	s.changedAt = now
 	s.common = limits.clone()
-	for _, t := range s.tenants.lru.Values() {
+	for _, t := range s.tenants.values() {
 		if t.limits == old {
 			s.apply(now, t, s.common)
 		}

@@ -31,6 +31,17 @@ func (l *list[T]) insertBefore(e, next *elem[T]) {
 	l.n++
 }
 
+// rotate moves the first element to the end and returns what it stands for. The
+// list must have one.
+func (l *list[T]) rotate() T {
+	e := l.first
+	if e != l.last {
+		e.leave()
+		l.pushBack(e)
+	}
+	return e.of
+}
+
 // leave takes the element out of the list that it is in, if it is in one.
 func (e *elem[T]) leave() {
 	l := e.in

@@ -187,7 +187,6 @@ func (m *model) key(t *modelTenant, key string) *modelKey {
 func (k *modelKey) in(now int64, t *modelTenant, class int) *modelBucket {
 	l := limitOf(t.limits.Keys, class)
 	if l.IsUnlimited() {
-		k.limits = t.limits
 		return nil
 	}
 	switch {
@@ -235,10 +234,10 @@ func (m *model) cold(now int64, t *modelTenant) bool { return len(m.starts) > 0 
 
 // levels returns the buckets that a request takes from.
 func (m *model) levels(now int64, t *modelTenant, r *Request[string]) []*modelBucket {
-	if r.Free {
-		return nil
+	var levels []*modelBucket
+	if !r.Free {
+		levels = append(levels, m.total, m.class(now, t, r.Class))
 	}
-	levels := []*modelBucket{m.total, m.class(now, t, r.Class)}
 	if k := m.key(t, r.Key); k != nil {
 		if b := k.in(now, t, r.KeyClass); b != nil {
 			levels = append(levels, b)

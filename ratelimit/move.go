@@ -26,14 +26,14 @@ func (s *Scheduler[K]) Move(tenant string, from, to K) {
 	if old.class >= 0 {
 		old.in(now, int(old.class))
 	}
-	s.keys.lru.Remove(ref[K]{t, from})
+	s.keys.remove(old)
 	if other, found := s.keys.get(ref[K]{t, to}); found {
 		s.merge(now, old, other)
 		s.forgotten(old)
 		s.pump(now)
 		return
 	}
-	s.keys.lru.Add(ref[K]{t, to}, old)
+	s.keys.put(ref[K]{t, to}, old)
 }
 
 // merge makes two keys one, the other.
@@ -57,7 +57,7 @@ func (s *Scheduler[K]) merge(now int64, old, other *key[K]) {
 	}
 	old.holds, old.claim = nil, nil
 	for _, f := range slices.Clone(old.flows) {
-		if into := flowOf(f.gate, other, f.lane); into != nil {
+		if into := flowOf(f.gate, other, f.flowID); into != nil {
 			into.merge(f)
 			s.drop(f)
 		} else {

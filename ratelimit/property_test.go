@@ -79,8 +79,9 @@ type asked struct {
 // flowName names a flow.
 type flowName struct {
 	gateName
-	key  string
-	lane int
+	key   string
+	lane  int
+	class int // the KeyClass of free ones
 }
 
 type gateName struct {
@@ -97,7 +98,16 @@ func (q *asked) gate() gateName {
 	return g
 }
 
-func (q *asked) queue() flowName { return flowName{q.gate(), q.r.Key, q.r.Lane} }
+func (q *asked) queue() flowName {
+	name := flowName{gateName: q.gate(), key: q.r.Key, lane: q.r.Lane}
+	if q.r.Free && q.r.Key != "" {
+		name.class = q.r.KeyClass
+	}
+	return name
+}
+
+// noClass is a KeyClass that never has a limit.
+const noClass = 9
 
 // difference is what the driver panics with when it finds one.
 type difference string
@@ -217,6 +227,9 @@ func (d *driver) admit() {
 	}
 	if r.Key != "" {
 		r.KeyClass = int(r.Key[0] - 'a') // a key is of one kind
+		if r.Free && rapid.Bool().Draw(d.T, "no key class") {
+			r.KeyClass = noClass
+		}
 	}
 	if len(d.tickets) > 0 && rapid.IntRange(0, 9).Draw(d.T, "again") == 0 {
 		r.Ticket = rapid.SampledFrom(d.tickets).Draw(d.T, "ticket")
@@ -383,7 +396,7 @@ func (d *driver) thaw() {
 func (d *driver) waits(tenant string) func(key string) (int, bool) {
 	return func(key string) (int, bool) {
 		for _, q := range d.waiting {
-			if q.r.Tenant == tenant && q.r.Key == key && !q.r.Free {
+			if q.r.Tenant == tenant && q.r.Key == key && q.r.KeyClass != noClass {
 				return q.r.KeyClass, true
 			}
 		}
@@ -740,7 +753,8 @@ func (d *driver) keyKeeps(now, ago int64, k *modelKey, name flowName, q *asked, 
 	if k.frozen > now-ago {
 		return true
 	}
-	if q.r.Free {
+	b := k.in(now, q.tenant, q.r.KeyClass)
+	if q.r.Free && b == nil {
 		return false
 	}
 	if t, ok := d.s.tenants.get(q.r.Tenant); ok {
@@ -750,13 +764,12 @@ func (d *driver) keyKeeps(now, ago int64, k *modelKey, name flowName, q *asked, 
 			}
 		} else {
 			for lane := range q.r.Lane {
-				if heads[flowName{name.gateName, name.key, lane}] != nil {
+				if heads[flowName{name.gateName, name.key, lane, name.class}] != nil {
 					return true
 				}
 			}
 		}
 	}
-	b := k.in(now, q.tenant, q.r.KeyClass)
 	return b != nil && b.short(now, ago, b.need(&q.r))
 }
 
@@ -901,7 +914,7 @@ func checkStructure[K comparable](fatalf func(string, ...any), s *Scheduler[K]) 
 	fail := func(format string, args ...any) { fatalf("structure: "+format, args...) }
 	waiting, inFlight, keys, starting := 0, 0, 0, 0
 	known := map[*key[K]]bool{}
-	for _, k := range s.keys.lru.Values() {
+	for _, k := range s.keys.values() {
 		known[k] = true
 		keys++
 	}
@@ -925,7 +938,7 @@ func checkStructure[K comparable](fatalf func(string, ...any), s *Scheduler[K]) 
 		}
 	}
 	queuedGates := map[*queue[K]]int{}
-	for _, tn := range s.tenants.lru.Values() {
+	for _, tn := range s.tenants.values() {
 		inFlight += tn.inFlight
 		if tn.keys != perTenant[tn] {
 			fail("a tenant has %d keys, not %d", perTenant[tn], tn.keys)
@@ -1019,8 +1032,8 @@ func checkHeap[T item[T]](fail func(string, ...any), h *heap[T]) {
 // describe tells what a scheduler knows, for who looks for a difference.
 func describe(s *Scheduler[string]) string {
 	out := fmt.Sprintf("at %d: total %+v, %d/%v slots, retry %d, starts %+v, frozen %d, %d starting, armed %d\n", s.now(), s.total, s.inFlight, s.slots, s.retry, s.starts, s.startsFrozen, s.starting, s.armed)
-	for _, t := range s.tenants.lru.Values() {
-		out += fmt.Sprintf(" tenant %s, frozen %d, warm %d, %d in flight, %d wait, %+v\n", t.id, t.frozen, t.warm, t.inFlight, t.waiting, *t.limits)
+	for _, t := range s.tenants.values() {
+		out += fmt.Sprintf(" tenant %s, frozen %d, warm %d, %d in flight, %d wait, %+v\n", t.id(), t.frozen, t.warm, t.inFlight, t.waiting, *t.limits)
 		for i, g := range t.gates {
 			if g == nil || g.state == resting {
 				continue

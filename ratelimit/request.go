@@ -18,8 +18,10 @@ type Request[K comparable] struct {
 	Key K
 	// Cost is how many units it takes from each level. 0 means 1.
 	Cost int
-	// Free says that it takes no units: it waits for freezes, starts and slots
-	// only, and passes those that wait for units.
+	// Free says that it takes no units of Total, Shared and Classes. It waits
+	// for freezes, starts and slots, and passes requests that wait for such
+	// units. Where its KeyClass has a limit it takes units of its key, in turn
+	// with the other requests for the key.
 	Free bool
 	// Debt lets in a request that costs more than a level's burst: as soon as
 	// the level is full, leaving a debt that later ones wait for. Without it

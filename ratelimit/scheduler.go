@@ -312,7 +312,7 @@ func (s *Scheduler[K]) keyFor(now int64, t *tenant[K], r *Request[K], waits bool
 	}
 	k, found := s.keys.get(ref[K]{t, r.Key})
 	if !found {
-		if !waits && (r.Free || limitOf(t.limits.Keys, r.KeyClass).IsUnlimited()) {
+		if !waits && limitOf(t.limits.Keys, r.KeyClass).IsUnlimited() {
 			return nil, true
 		}
 		if k = s.keyOf(now, t, r.Key, false); k == nil {
@@ -324,13 +324,12 @@ func (s *Scheduler[K]) keyFor(now int64, t *tenant[K], r *Request[K], waits bool
 
 // tooLarge reports whether a level can never hold what the request costs.
 func (s *Scheduler[K]) tooLarge(now int64, g *gate[K], k *key[K], r *Request[K]) (Level, bool) {
-	if !g.metered() {
-		return 0, false
-	}
 	large := func(b *bucket) bool { return b.tooLarge(r.need(b)) }
 	switch {
-	case k != nil && large(k.in(now, r.KeyClass)):
+	case k != nil && k.binds(r) && large(k.in(now, r.KeyClass)):
 		return LevelKey, true
+	case !g.metered():
+		return 0, false
 	case large(g.bucket):
 		return LevelTenant, true
 	case large(&s.total):
@@ -385,7 +384,7 @@ func (s *Scheduler[K]) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for _, t := range s.tenants.lru.Values() {
+	for _, t := range s.tenants.values() {
 		for _, g := range t.gates {
 			if g == nil {
 				continue

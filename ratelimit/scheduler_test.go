@@ -188,6 +188,64 @@ func TestTheClassesOfAKeyDrawOnOneBucket(t *testing.T) {
 	})
 }
 
+func TestAFreeRequestTakesUnitsOfItsKeyOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		few := ratelimit.Limit{Rate: 0.001, Burst: 1}
+		cfg := threeLevels(few, few, ratelimit.Limit{Rate: 1, Burst: 3})
+		cfg.Shared = ratelimit.NewBucket(few)
+		s := newScheduler[string](t, cfg)
+		typing := request{Tenant: "a", Key: "x", Free: true}
+		for range 3 {
+			require.NoError(t, admit(s, typing))
+		}
+		first, second := later(t.Context(), s, typing), later(t.Context(), s, typing)
+		elsewhere := request{Tenant: "a", Key: "y", Free: true, MaxWait: 1}
+		assert.NoError(t, admit(s, elsewhere), "another key has its own units")
+		unlimited := request{Tenant: "a", Key: "x", Free: true, KeyClass: 1, MaxWait: 1}
+		assert.NoError(t, admit(s, unlimited), "that class has no limit, and passes those that wait")
+
+		waiting(t, first)
+		time.Sleep(time.Second)
+		assert.NoError(t, finished(t, first))
+		waiting(t, second)
+		time.Sleep(time.Second)
+		assert.NoError(t, finished(t, second))
+		message := later(t.Context(), s, request{Tenant: "a", Key: "x"})
+		waiting(t, message)
+		time.Sleep(time.Second)
+		assert.NoError(t, finished(t, message), "the units of all and of the tenant are there")
+		assert.Error(t, admit(s, request{Tenant: "a", Key: "z", MaxWait: 1}), "and are used up now")
+
+		s = newScheduler[string](t, cfg)
+		require.NoError(t, admit(s, unlimited))
+		assert.Zero(t, s.Stats(0).Keys, "nothing needs to be known of a key without a limit")
+	})
+}
+
+func TestAFreeRequestIsRefusedByItsKeyAsOthersAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduler[string](t, ratelimit.Config{Tenant: ratelimit.Limits{Keys: []ratelimit.Limit{{Rate: 0.1, Burst: 2}}}})
+		r := request{Tenant: "a", Key: "x", Free: true, Cost: 3}
+		var refusal *ratelimit.Refusal
+		require.ErrorAs(t, admit(s, r), &refusal)
+		assert.ErrorIs(t, refusal, ratelimit.ErrTooLarge)
+		assert.Equal(t, ratelimit.LevelKey, refusal.Level)
+		r.Debt = true
+		require.NoError(t, admit(s, r))
+		r.Cost, r.MaxWait = 1, time.Second
+		require.ErrorAs(t, admit(s, r), &refusal)
+		assert.ErrorIs(t, refusal, ratelimit.ErrTooLate)
+		assert.Equal(t, ratelimit.LevelKey, refusal.Level)
+		assert.Equal(t, 20*time.Second, refusal.Wait)
+
+		r.MaxWait = 0
+		done := later(t.Context(), s, r)
+		waiting(t, done)
+		require.NoError(t, s.SetTenant("a", ratelimit.Limits{}))
+		assert.NoError(t, finished(t, done), "it has no limit any more")
+	})
+}
+
 func TestAFreezeHoldsBackFreeRequestsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for level := range ratelimit.Level(4) {

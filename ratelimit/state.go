@@ -12,10 +12,10 @@ type tenant[K comparable] struct {
 	inFlight int
 	waiting  int
 	admitted uint64
-	begun    bool // with a request whose caller had given up
-	keys     int  // how many of its are remembered
-	id       string
-	tags     [2]uint64 // what it has had of Scheduler.metered and free
+	begun    bool                     // with a request whose caller had given up
+	keys     int                      // how many of its are remembered
+	at       seat[string, *tenant[K]] // in the table, by id
+	tags     [2]uint64                // what it has had of Scheduler.metered and free
 	// starting are its places in the queues' lists of those that wait for a
 	// start, nil before it waits for one, and startIn is in how many it is.
 	starting *[queues]elem[*tenant[K]]
@@ -36,7 +36,13 @@ type key[K comparable] struct {
 	flows  []*flow[K]
 	holds  []hold
 	claim  *flow[K] // the one of them whose turn it is; nil while it is nobody's
+	at     seat[ref[K], *key[K]]
 }
+
+func (t *tenant[K]) seat() *seat[string, *tenant[K]] { return &t.at }
+func (k *key[K]) seat() *seat[ref[K], *key[K]]       { return &k.at }
+
+func (t *tenant[K]) id() string { return t.at.key }
 
 // ref names a key.
 type ref[K comparable] struct {
@@ -49,7 +55,7 @@ func (s *Scheduler[K]) tenantOf(now int64, id string, force bool) *tenant[K] {
 	if t, found := s.tenants.get(id); found {
 		return t
 	}
-	t := &tenant[K]{id: id, limits: s.common, used: now}
+	t := &tenant[K]{limits: s.common, used: now}
 	if own, found := s.own[id]; found {
 		t.limits = own
 	}
@@ -63,7 +69,7 @@ func (s *Scheduler[K]) tenantOf(now int64, id string, force bool) *tenant[K] {
 			if !force {
 				return nil
 			}
-			s.tenants.force(id, t)
+			s.tenants.put(id, t)
 		}
 	}
 	return t
@@ -81,7 +87,7 @@ func (s *Scheduler[K]) keyOf(now int64, t *tenant[K], id K, force bool) *key[K] 
 		if !force {
 			return nil
 		}
-		s.keys.force(at, k)
+		s.keys.put(at, k)
 	}
 	t.keys++
 	return k
@@ -91,6 +97,12 @@ func (s *Scheduler[K]) keyOf(now int64, t *tenant[K], id K, force bool) *key[K] 
 func (s *Scheduler[K]) forgotten(k *key[K]) {
 	k.tenant.keys--
 	delete(s.frozenKeys, k)
+}
+
+// binds reports whether a request takes units of the key: a free one does so
+// only where its class has a limit.
+func (k *key[K]) binds(r *Request[K]) bool {
+	return !r.Free || !limitOf(k.tenant.limits.Keys, r.KeyClass).IsUnlimited()
 }
 
 // unlimited is the bucket of what has no limit. It is never written to.

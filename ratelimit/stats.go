@@ -63,7 +63,7 @@ func (s *Scheduler[K]) Stats(top int) Stats {
 		FrozenKeys:   s.countFrozenKeys(now),
 	}
 	var waiting []*tenant[K]
-	for _, t := range s.tenants.lru.Values() {
+	for _, t := range s.tenants.values() {
 		if t.frozen > now {
 			stats.FrozenTenants++
 		}
@@ -72,7 +72,7 @@ func (s *Scheduler[K]) Stats(top int) Stats {
 		}
 	}
 	slices.SortFunc(waiting, func(a, b *tenant[K]) int {
-		return cmp.Or(cmp.Compare(b.waiting, a.waiting), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(b.waiting, a.waiting), cmp.Compare(a.id(), b.id()))
 	})
 	for _, t := range waiting[:min(max(top, 0), len(waiting))] {
 		stats.Top = append(stats.Top, t.stats(now))
@@ -92,7 +92,7 @@ func (s *Scheduler[K]) TenantStats(tenant string) TenantStats {
 
 func (t *tenant[K]) stats(now int64) TenantStats {
 	return TenantStats{
-		Tenant:   t.id,
+		Tenant:   t.id(),
 		Waiting:  t.waiting,
 		InFlight: t.inFlight,
 		Admitted: t.admitted,

@@ -80,39 +80,75 @@ func TestAListIsInOrderWhateverLeaves(t *testing.T) {
 	})
 }
 
+// numbered is a value of a table.
+type numbered struct {
+	n  int
+	at seat[int, *numbered]
+}
+
+func (n *numbered) seat() *seat[int, *numbered] { return &n.at }
+
 func TestATableDropsOnlyWhatIsIdle(t *testing.T) {
 	idle := map[int]bool{}
 	lately := map[int]bool{}
 	var dropped []int
-	tab := newTable[int](10, func(v int, room bool) bool { return idle[v] && !(room && lately[v]) }, func(v int) { dropped = append(dropped, v) })
+	tab := newTable(10, func(v *numbered, room bool) bool { return idle[v.n] && !(room && lately[v.n]) }, func(v *numbered) { dropped = append(dropped, v.n) })
+	add := func(n int) bool { return tab.add(n, &numbered{n: n}) }
 	for i := range 10 {
-		assert.True(t, tab.add(i, i))
+		assert.True(t, add(i))
 	}
-	assert.False(t, tab.add(10, 10), "all are in use")
+	assert.False(t, add(10), "all are in use")
 	idle[7] = true
-	assert.True(t, tab.add(10, 10))
+	assert.True(t, add(10))
 	assert.Equal(t, []int{7}, dropped)
 	assert.Equal(t, 10, tab.len())
-	tab.force(11, 11)
+	tab.put(11, &numbered{n: 11})
 	assert.Equal(t, 11, tab.len(), "more than there is room for")
 	for i := range 12 {
 		idle[i] = true
 	}
 	for i := range 20 { // it shrinks as fast as it grows
 		idle[20+i] = true
-		assert.True(t, tab.add(20+i, 20+i))
+		assert.True(t, add(20+i))
 		assert.Equal(t, max(10-i, 1), tab.len())
 	}
 	_, found := tab.get(7)
 	assert.False(t, found)
+	v, found := tab.get(39)
+	assert.True(t, found)
+	assert.Equal(t, []*numbered{v}, tab.values())
+	tab.remove(v)
+	assert.Zero(t, tab.len())
 
-	roomy := newTable[int](10, func(v int, room bool) bool { return !room || !lately[v] }, nil)
+	roomy := newTable(10, func(v *numbered, room bool) bool { return !room || !lately[v.n] }, nil)
 	lately[1], lately[2] = true, true
 	for i := range 5 {
-		assert.True(t, roomy.add(i, i))
+		assert.True(t, roomy.add(i, &numbered{n: i}))
 	}
 	_, found = roomy.get(1)
 	assert.True(t, found, "it was used lately, and there is room")
+}
+
+// However many there are, a new key looks at a few.
+func TestATableThatIsFullLooksAtFew(t *testing.T) {
+	looks := 0
+	tab := newTable(10_000, func(*numbered, bool) bool { looks++; return false }, nil)
+	for i := range 10_000 {
+		looks = 0
+		assert.True(t, tab.add(i, &numbered{n: i}))
+		assert.LessOrEqual(t, looks, lookAt)
+	}
+	for i := range 1000 {
+		looks = 0
+		assert.False(t, tab.add(-1-i, &numbered{}))
+		assert.LessOrEqual(t, looks, searchFor)
+	}
+	seen := map[*numbered]bool{}
+	tab.idle = func(v *numbered, _ bool) bool { seen[v] = true; return false }
+	for range tab.len()/searchFor + 1 {
+		tab.add(-1, &numbered{})
+	}
+	assert.Len(t, seen, tab.len(), "each in turn")
 }
 
 // A request that is admitted at the moment at which its context ends gives
@@ -160,6 +196,21 @@ func TestAnAdmissionThatNobodyWantsIsUndone(t *testing.T) {
 		assert.Zero(t, shared.Tokens(time.Now()))
 		assert.Equal(t, 1, s.starts[0].tokens(s.now()), "one for each tenant")
 		checkStructure(t.Fatalf, s)
+
+		// A free request gives its key's units back.
+		time.Sleep(time.Second)
+		hold, err = s.Admit(t.Context(), Request[string]{Tenant: "b", Key: "z", Free: true})
+		require.NoError(t, err)
+		free := Request[string]{Tenant: "a", Key: "x", Free: true}
+		require.NoError(t, free.check(2))
+		w, _, err = s.ask(&free, nil, time.Time{})
+		require.NoError(t, err)
+		hold.Release()
+		assert.ErrorIs(t, s.giveUp(context.Canceled, w), context.Canceled)
+		s.recycle(w)
+		p, err := s.Admit(t.Context(), Request[string]{Tenant: "a", Key: "x", Free: true, MaxWait: 1})
+		require.NoError(t, err)
+		p.Release()
 
 		// One that was refused at that moment stays so.
 		hold, err = s.Admit(t.Context(), Request[string]{Tenant: "b", Key: "y", Free: true})
