@@ -207,3 +207,46 @@ func TestSlowCallsOfTwoBotsAreFeltByNobodyElse(t *testing.T) {
 		})
 	}
 }
+
+// sendChatAction has a bucket of its own in each chat.
+func TestChatActionsAreHeldBackBeforeTelegramRefusesThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := guarded(t, answering(200, `{"ok":true,"result":true}`), session.GuardConfig{})
+		bot := botOf(t, s, 1)
+		begin := time.Now()
+		for range 55 {
+			_, err := bot.SendChatAction(1, "typing", nil)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 10*time.Second, time.Since(begin), "15 at once, then 4 a second")
+		begin = time.Now()
+		_, _ = bot.SendMessage(1, "hi", nil)
+		assert.Zero(t, time.Since(begin), "messages do not wait for them")
+	})
+}
+
+// A token that nobody knows may be anybody's nonsense.
+func TestTokensOfStrangersDoNotDelayTheFleetsBots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, err := session.NewGuard(session.GuardConfig{})
+		require.NoError(t, err)
+		defer g.Close()
+		s := newSession(t, session.Config{Guard: g, Transport: mischief(func(r *http.Request) (*http.Response, error) {
+			return answer(r, 401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`), nil
+		})})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for id := 1; id <= 40; id++ {
+			all.Go(func() { _, _ = s.NewBot(ctx, fmt.Sprint("stranger", id), mustToken(t, fmt.Sprintf("%d:nonsense", id))) })
+		}
+		synctest.Wait()
+		begin := time.Now()
+		for id := 100; id < 109; id++ {
+			_, err := botOf(t, s, id).SendMessage(1, "hi", nil)
+			assert.NoError(t, err)
+		}
+		assert.Zero(t, time.Since(begin))
+		cancel()
+		all.Wait()
+	})
+}

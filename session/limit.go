@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/tgfleet/tgfleet/errors"
@@ -89,12 +90,16 @@ func newLimiter(cfg LimitConfig, facts *attribution) (*limiter, error) {
 		onMigrate: cfg.OnMigrate,
 		log:       cfg.Logger,
 	}
+	common := l.defaults.scheduler()
+	if len(cfg.ColdStarts) > 0 {
+		common.Keys = append(common.Keys, findingLimit)
+	}
 	var err error
 	l.scheduler, err = ratelimit.NewScheduler[place](ratelimit.Config{
 		Total:               cfg.Total,
 		Shared:              cfg.Shared,
 		InFlight:            cfg.Concurrent,
-		Tenant:              l.defaults.scheduler(),
+		Tenant:              common,
 		Starts:              cfg.ColdStarts,
 		WarmFor:             cfg.WarmFor,
 		Lanes:               lanes,
@@ -124,7 +129,7 @@ func (l *limiter) setTenant(key string, limits Limits) error {
 // context's deadline and within MaxWait, fails at once with [errors.Throttled]
 // and the wait in RetryAfter. A call that is made again waits in its old place.
 func (l *limiter) admit(ctx context.Context, call *Call) (ratelimit.Permit[place], error) {
-	l.wide.hold(l, call.Key)
+	l.wide.hold(l, tenantOf(ctx, call))
 	permit, err := l.scheduler.Admit(ctx, l.request(ctx, call))
 	if err != nil {
 		return permit, throttled(ctx, call, err)
@@ -136,7 +141,7 @@ func (l *limiter) admit(ctx context.Context, call *Call) (ratelimit.Permit[place
 // request says what a call takes.
 func (l *limiter) request(ctx context.Context, call *Call) ratelimit.Request[place] {
 	r := ratelimit.Request[place]{
-		Tenant:   call.Key,
+		Tenant:   tenantOf(ctx, call),
 		Key:      l.place(call),
 		KeyClass: classNone,
 		Free:     !counts(call.Method),
@@ -144,6 +149,12 @@ func (l *limiter) request(ctx context.Context, call *Call) ratelimit.Request[pla
 		Slotless: isLongPoll(call.Method),
 		MaxWait:  l.maxWait,
 		Ticket:   call.ticket,
+	}
+	switch {
+	case findsOut(ctx):
+		r.KeyClass = classFinding
+	case strings.EqualFold(call.Method, "sendChatAction"):
+		r.KeyClass = classAction
 	}
 	if r.Free {
 		return r
@@ -162,6 +173,17 @@ func (l *limiter) request(ctx context.Context, call *Call) ratelimit.Request[pla
 		r.Lane = laneBulk
 	}
 	return r
+}
+
+// findingTenant is the scheduler's tenant of all questions about unknown tokens.
+// Strangers' tokens thus wait for each other and not before the fleet's bots.
+const findingTenant = "(unknown tokens)"
+
+func tenantOf(ctx context.Context, call *Call) string {
+	if findsOut(ctx) {
+		return findingTenant
+	}
+	return call.Key
 }
 
 // place is the key by which a call is limited and frozen: its chat, by number
@@ -186,14 +208,17 @@ func (l *limiter) place(call *Call) place {
 }
 
 // scopeOf is the narrowest scope of a call.
-func (l *limiter) scopeOf(call *Call) ratelimit.Scope[place] {
-	return ratelimit.Scope[place]{Level: ratelimit.LevelKey, Tenant: call.Key, Key: l.place(call)}
+func (l *limiter) scopeOf(ctx context.Context, call *Call) ratelimit.Scope[place] {
+	return ratelimit.Scope[place]{Level: ratelimit.LevelKey, Tenant: tenantOf(ctx, call), Key: l.place(call)}
 }
 
 // learn draws conclusions from an outcome, and returns the error.
 func (l *limiter) learn(ctx context.Context, call *Call, began bool, start time.Time, result json.RawMessage, err error) error {
 	if err == nil {
-		l.succeeded(call.Key, began, start)
+		l.succeeded(tenantOf(ctx, call), began, start)
+		if findsOut(ctx) {
+			l.scheduler.Warm(call.Key, time.Now()) // Telegram has loaded it now
+		}
 		if call.Chat.Username != "" {
 			l.learnName(call, result)
 		}
@@ -233,14 +258,14 @@ func (l *limiter) succeeded(tenant string, began bool, start time.Time) {
 func (l *limiter) freeze(ctx context.Context, call *Call, began bool, start time.Time, e *errors.Error) error {
 	now := l.facts.clock()
 	wait := max(e.RetryAfter, time.Second)
-	own := l.scopeOf(call)
-	v := l.facts.of429(call.Key, own.Key, began, start, now, now.Add(wait))
+	own := l.scopeOf(ctx, call)
+	v := l.facts.of429(own.Tenant, own.Key, began, start, now, now.Add(wait))
 	l.scheduler.Freeze(own, now.Add(wait))
 	switch v.scope {
 	case errors.ScopeTenant:
-		l.scheduler.Freeze(ratelimit.Scope[place]{Level: ratelimit.LevelTenant, Tenant: call.Key}, v.until)
+		l.scheduler.Freeze(ratelimit.Scope[place]{Level: ratelimit.LevelTenant, Tenant: own.Tenant}, v.until)
 	case errors.ScopeAll:
-		l.wide.begin(l, v.until, call.Key)
+		l.wide.begin(l, v.until, own.Tenant)
 	}
 	if v.starts {
 		l.scheduler.Freeze(ratelimit.Scope[place]{Level: ratelimit.LevelStarts}, v.startsUntil)

@@ -55,11 +55,21 @@ func ReactiveLimits() Limits {
 
 // ColdStarts returns how many bots that Telegram's server has not loaded it
 // loads for one source address: 20 a minute and 600 an hour
-// (telegram-bot-api, ClientManager.cpp), of which it takes all at once. A part
-// is kept back, as for messages.
+// (telegram-bot-api, ClientManager.cpp), of which it takes all at once. A
+// quarter is left for unknown tokens, which [Session.NewBot] asks about, and a
+// part of the bursts is kept back, as for messages.
 func ColdStarts() []ratelimit.Limit {
-	return []ratelimit.Limit{{Rate: 20.0 / 60, Burst: 15}, {Rate: 600.0 / 3600, Burst: 550}}
+	return []ratelimit.Limit{{Rate: 15.0 / 60, Burst: 10}, {Rate: 450.0 / 3600, Burst: 410}}
 }
+
+// findingLimit bounds the questions about unknown tokens, each of which is a
+// cold start: a quarter of what Telegram allows. However many tokens strangers try,
+// the fleet's own bots begin as fast as before.
+var findingLimit = ratelimit.Limit{Rate: 5.0 / 60, Burst: 5}
+
+// actionLimit bounds sendChatAction in one chat: Telegram takes about 20 in 5 s
+// (public reports; documented nowhere).
+var actionLimit = ratelimit.Limit{Rate: 4, Burst: 15}
 
 // IsZero reports whether all is left to the defaults.
 func (l Limits) IsZero() bool { return l == Limits{} }
@@ -94,7 +104,9 @@ const (
 const (
 	classPrivate = iota
 	classGroup
-	classNone // calls without a chat
+	classAction  // sendChatAction
+	classFinding // questions about unknown tokens
+	classNone    // all other calls that send no message
 )
 
 // The lanes.
@@ -105,10 +117,14 @@ const (
 )
 
 func (l Limits) scheduler() ratelimit.Limits {
+	action := actionLimit
+	if l.Private.IsUnlimited() { // nothing is held back before a 429
+		action = ratelimit.Unlimited
+	}
 	return ratelimit.Limits{
 		Weight:   l.Weight,
 		InFlight: l.Concurrent,
 		Classes:  []ratelimit.Limit{classBot: l.Bot, classPaid: l.Paid},
-		Keys:     []ratelimit.Limit{classPrivate: l.Private, classGroup: l.Group},
+		Keys:     []ratelimit.Limit{classPrivate: l.Private, classGroup: l.Group, classAction: action},
 	}
 }
