@@ -92,7 +92,7 @@ func newLimiter(cfg LimitConfig, facts *attribution) (*limiter, error) {
 	}
 	common := l.defaults.scheduler()
 	if len(cfg.ColdStarts) > 0 {
-		common.Keys = append(common.Keys, findingLimit)
+		common.Keys = append(common.Keys, findingLimit(cfg.ColdStarts[0]))
 	}
 	var err error
 	l.scheduler, err = ratelimit.NewScheduler[place](ratelimit.Config{

@@ -259,9 +259,9 @@ func TestTenThousandTenantsWakeAtOnce(t *testing.T) {
 		}
 		all.Wait()
 		assert.Equal(t, tenants, c.srv.CallCount("getMe"))
-		// Of 410 that may begin in the first hour's burst 10 do at once and 15 a
-		// minute, then 7.5 a minute.
-		least := time.Duration(tenants-410) * time.Hour / 450
+		// Of 550 that may begin in the first hour's burst 15 do at once and 20 a
+		// minute, then 10 a minute.
+		least := time.Duration(tenants-550) * time.Hour / 600
 		assert.InDelta(t, least.Hours(), time.Since(begin).Hours(), 1)
 		t.Logf("%d tenants began within %v", tenants, time.Since(begin).Round(time.Minute))
 		for _, m := range c.tenants[:20] { // those that began first are cold again

@@ -55,17 +55,21 @@ func ReactiveLimits() Limits {
 
 // ColdStarts returns how many bots that Telegram's server has not loaded it
 // loads for one source address: 20 a minute and 600 an hour
-// (telegram-bot-api, ClientManager.cpp), of which it takes all at once. A
-// quarter is left for unknown tokens, which [Session.NewBot] asks about, and a
-// part of the bursts is kept back, as for messages.
+// (telegram-bot-api, ClientManager.cpp), of which it takes all at once. A part
+// is kept back, as for messages.
 func ColdStarts() []ratelimit.Limit {
-	return []ratelimit.Limit{{Rate: 15.0 / 60, Burst: 10}, {Rate: 450.0 / 3600, Burst: 410}}
+	return []ratelimit.Limit{{Rate: 20.0 / 60, Burst: 15}, {Rate: 600.0 / 3600, Burst: 550}}
 }
 
 // findingLimit bounds the questions about unknown tokens, each of which is a
-// cold start: a quarter of what Telegram allows. However many tokens strangers try,
-// the fleet's own bots begin as fast as before.
-var findingLimit = ratelimit.Limit{Rate: 5.0 / 60, Burst: 5}
+// cold start: a fifth of what the fleet's bots have, beside it. However many
+// tokens strangers try, the fleet's own bots begin as fast as before.
+func findingLimit(starts ratelimit.Limit) ratelimit.Limit {
+	if starts.IsUnlimited() {
+		return starts
+	}
+	return ratelimit.Limit{Rate: starts.Rate / 5, Burst: max(starts.Burst/5, 1)}
+}
 
 // actionLimit bounds sendChatAction in one chat: Telegram takes about 20 in 5 s
 // (public reports; documented nowhere).

@@ -84,7 +84,7 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		cfg.Middleware = append(cfg.Middleware, f.owners.Require(nil))
 	}
 	cfg.Guard = f.guard
-	cfg.Middleware = append(cfg.Middleware,
+	cfg.AttemptMiddleware = append(cfg.AttemptMiddleware,
 		session.Observe(f.meter),
 		session.Observe(session.LogObserver(log)),
 	)
