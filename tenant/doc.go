@@ -25,7 +25,7 @@
 // here with [errors.Unauthorized], so a revoked token costs a few questions and not
 // a call for every message, and workers leave its updates in the inbox. As soon as
 // Telegram accepts the token, the tenant works again. Otherwise the manager
-// quarantines it. A manager
+// quarantines it, and asks Telegram about it once a day from then on. A manager
 // that was not started quarantines at the first 401.
 //
 // With a health.Monitor as Health in [ManagerConfig] that knows who is suspended

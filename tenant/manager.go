@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"log/slog"
@@ -27,6 +28,18 @@ type ManagerConfig struct {
 	// [Manager.Start] and [Manager.Stop]. Otherwise nobody asks again: the first 401
 	// quarantines, and a 404 does not.
 	ConfirmFor time.Duration
+	// RetryQuarantined is how long a tenant stays quarantined, at most, before the
+	// manager asks Telegram about its token again. If Telegram accepts the token, the
+	// manager resumes the tenant as [Manager.Resume] does. It does not touch tenants
+	// that [Manager.Suspend] suspended. 0 means 24 h; negative disables it. It needs
+	// [Manager.Start].
+	//
+	// The next question comes after half to seven eighths of this time, so that
+	// tenants quarantined together spread. The manager asks about one tenant after the
+	// other, and about at most 4,320 in this time that are rejected again. Replicas share
+	// the work. Each question stores the record, so UpdatedAt is the time of the
+	// last one, and a change of the record postpones the next.
+	RetryQuarantined time.Duration
 	// OnQuarantine hears of each tenant that was quarantined. err is Telegram's first
 	// answer: an [errors.Unauthorized], or an [errors.InvalidToken] for 404 "Not Found"
 	// and 421. The record is stored and the bot evicted by then.
@@ -53,12 +66,12 @@ type ManagerConfig struct {
 	// manager logs it as an error too.
 	OnHold func(ctx context.Context, tenants int)
 	// OnAccepted hears of a tenant whose token Telegram rejected and accepts again:
-	// before a quarantine. A poller that backs off may go on, by Add of package
-	// polling's Supervisor. It is called as OnQuarantine is; one tenant's calls
-	// come in order.
+	// before a quarantine, or after one when RetryQuarantined has resumed the tenant. A
+	// poller that backs off may go on, by Add of package polling's Supervisor. It is
+	// called as OnQuarantine is; one tenant's calls come in order.
 	OnAccepted func(ctx context.Context, r Record)
 	// OnActive hears of a tenant after each Register, Rotate and Resume that left
-	// it active: the place to have its updates received, such as by Ensure of
+	// it active, and after RetryQuarantined has resumed it: the place to have its updates received, such as by Ensure of
 	// package webhook's Manager, since a token that is new has no webhook. It hears
 	// of it too where nothing was changed, since an earlier call may have made
 	// the change and not come so far. What other processes or [Import] store is not
@@ -66,7 +79,8 @@ type ManagerConfig struct {
 	// as webhook's Reconcile does.
 	//
 	// The call that it hears of waits for it, on whose goroutine and with whose ctx
-	// it is called: hand over what takes time.
+	// it is called: hand over what takes time. After RetryQuarantined it is called as
+	// OnQuarantine is.
 	OnActive func(ctx context.Context, r Record)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
@@ -98,6 +112,7 @@ type Manager struct {
 	watcher    watcher
 	standing   standing
 	confirming *confirming
+	retryEvery time.Duration // negative: never
 	notices    notices
 }
 
@@ -110,6 +125,7 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 	}
 	m.standing = newStanding(cfg, m.log)
 	m.confirming = newConfirming(cfg, m.log)
+	m.retryEvery = cmp.Or(cfg.RetryQuarantined, defaultRetry)
 	m.notices = notices{log: m.log, busy: make(map[string]struct{})}
 	p.manager.Store(m)
 	return m

@@ -12,7 +12,8 @@ const (
 	Suspended
 	// Quarantined: Telegram rejected its token for as long as ConfirmFor of
 	// [ManagerConfig] says. [Manager.Rotate] with a new token makes it active again.
-	// So does [Manager.Resume] where Telegram accepts the old one again.
+	// So does [Manager.Resume] where Telegram accepts the old one again; a manager
+	// that was started tries that once a day.
 	Quarantined
 )
 

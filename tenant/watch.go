@@ -37,7 +37,8 @@ func (w *watcher) confirming(add func()) bool {
 // [Manager.Stop]. Starting what runs is an error.
 //
 // Start also has Telegram asked again about rejected tokens, for
-// ConfirmFor of [ManagerConfig], before a tenant is quarantined. What was not decided when the manager stops begins anew with
+// ConfirmFor of [ManagerConfig], before a tenant is quarantined, and about quarantined
+// tenants once a day. What was not decided when the manager stops begins anew with
 // the next 401.
 //
 // It also tells Health of [ManagerConfig] how all tenants stand that are stored
@@ -68,6 +69,9 @@ func (m *Manager) Start(ctx context.Context) error {
 		m.watcher.confirms = false
 		m.confirming.dropAll()
 	})
+	if m.retryEvery > 0 {
+		work.Go(func() { m.retryQuarantined(ctx) })
+	}
 	if m.standing.health != nil {
 		work.Go(func() { m.tellAll(ctx) })
 	}
