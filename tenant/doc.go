@@ -17,11 +17,16 @@
 // closing is what [Hook]s attach to it.
 //
 // A [Manager] registers tenants, rotates their tokens, suspends and removes
-// them. When Telegram answers a call with 401, the manager quarantines the
-// tenant, so that a revoked token costs one call and not one for every message.
-// One that was started asks again first, for a quarter of a minute; and where
-// Telegram refuses many tokens at once it holds back, since that is not the
-// tenants' doing.
+// them.
+//
+// Telegram may reject a token because it was revoked, or by a mistake that passes within
+// minutes. Therefore a manager that was started confirms each rejection, for an hour
+// by default ([ManagerConfig].ConfirmFor). Meanwhile the tenant's calls and leases fail
+// here with [errors.Unauthorized], so a revoked token costs a few questions and not
+// a call for every message, and workers leave its updates in the inbox. As soon as
+// Telegram accepts the token, the tenant works again. Otherwise the manager
+// quarantines it, and asks Telegram about it once a day from then on. A manager
+// that was not started quarantines at the first 401.
 //
 // With a health.Monitor as Health in [ManagerConfig] that knows who is suspended
 // and who is gone, after restarts too.

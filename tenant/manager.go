@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"log/slog"
@@ -13,38 +14,64 @@ import (
 
 // ManagerConfig configures a [Manager]. Its zero value is a good one.
 type ManagerConfig struct {
-	// OnQuarantine hears of a tenant that was quarantined because Telegram
-	// answered err, an [errors.Unauthorized], after the record was stored and the
-	// bot evicted. It is called once each time, or by several processes where the
-	// database's answer was lost; where a process is killed between the two,
-	// nobody hears of it but who reads the log ([ActionQuarantine]).
+	// ConfirmFor is how long Telegram must reject a token before the manager
+	// quarantines its tenant. Meanwhile the tenant's calls and leases fail here
+	// with [errors.Unauthorized], and the manager asks Telegram with getMe: after 1,
+	// 3, 7 and 15 s, then every 30 s, and after 10 min less and less often, down to
+	// every 5 min. While the tenant is in use it asks every 10 s. An answer that is not
+	// Telegram's, such as a proxy's HTML page, a time-out or a 5xx, does not count.
+	//
+	// Telegram rejects a token with 401, or with 404 "Not Found" or 421. A 404 may be
+	// about the method, so calls go on until a getMe is rejected too.
+	//
+	// 0 means 1 h; negative quarantines at the first rejection. It takes effect between
+	// [Manager.Start] and [Manager.Stop]. Otherwise nobody asks again: the first 401
+	// quarantines, and a 404 does not.
+	ConfirmFor time.Duration
+	// RetryQuarantined is how long a tenant stays quarantined, at most, before the
+	// manager asks Telegram about its token again. If Telegram accepts the token, the
+	// manager resumes the tenant as [Manager.Resume] does. It does not touch tenants
+	// that [Manager.Suspend] suspended. 0 means 24 h; negative disables it. It needs
+	// [Manager.Start].
+	//
+	// The next question comes after half to seven eighths of this time, so that
+	// tenants quarantined together spread. The manager asks about one tenant after the
+	// other, and about at most 4,320 in this time that are rejected again. Replicas share
+	// the work. Each question stores the record, so UpdatedAt is the time of the
+	// last one, and a change of the record postpones the next.
+	RetryQuarantined time.Duration
+	// OnQuarantine hears of each tenant that was quarantined. err is Telegram's first
+	// answer: an [errors.Unauthorized], or an [errors.InvalidToken] for 404 "Not Found"
+	// and 421. The record is stored and the bot evicted by then.
+	//
+	// It is called once for each quarantine. If the database's answer was lost,
+	// several replicas may call it. If the process was killed between the two, nobody
+	// calls it; the log has the entry ([ActionQuarantine]).
 	//
 	// It is called on a goroutine of its own with 10 s of time, and up to 64 at
-	// once for as many tenants: one that hangs holds up nothing else. Where the
-	// manager was not started it is called by the call that met the 401.
+	// once for as many tenants: one that hangs holds up nothing else. If the
+	// manager was not started, the call that met the 401 calls it.
 	OnQuarantine func(ctx context.Context, r Record, err error)
-	// MaxQuarantines is how many tenants Telegram may refuse within a minute, or
-	// go on to refuse, before it can't be their tokens: then nobody more is
-	// quarantined but those it has refused for an hour. 0 means 10, negative no
-	// bound.
+	// MaxQuarantines is how many tenants Telegram may reject within a minute, or
+	// go on to reject, before their tokens can't be the cause. Above it, the manager
+	// quarantines only tenants that Telegram has rejected for an hour, so it matters
+	// where ConfirmFor is less than that. 0 means 10; negative is no bound.
 	//
-	// It is a number and no share of the bots: how many are in use is not known,
-	// where idle ones are closed. So a service of ten bots or fewer is by default
-	// protected from a moment in which Telegram refuses all for the 15 s of
-	// [Manager.Start] only. Let it say a third of its bots, such as 1 of 3 or 4;
-	// what it costs is that so many tokens that are revoked at once take an hour.
+	// It is a number and no share of the bots, because the manager does not know how
+	// many are in use. With a short ConfirmFor, set it to a third of the bots of a
+	// small service, such as 1 of 3 or 4.
 	MaxQuarantines int
-	// OnHold hears that there are more than MaxQuarantines, and how many, once
-	// for each time that it comes to be so, on the goroutine of the call that
-	// met the 401. It is in the log as an error too.
+	// OnHold hears that more than MaxQuarantines tenants are rejected, and how many:
+	// once each time it begins, on the goroutine of the call that met the 401. The
+	// manager logs it as an error too.
 	OnHold func(ctx context.Context, tenants int)
-	// OnAccepted hears of a tenant whose token Telegram refused and accepts
-	// again, before it was quarantined: whoever has stopped for it, such as a
-	// poller, may go on. It is called like OnQuarantine is, and of one tenant
-	// they come in order.
+	// OnAccepted hears of a tenant whose token Telegram rejected and accepts again:
+	// before a quarantine, or after one when RetryQuarantined has resumed the tenant. A
+	// poller that backs off may go on, by Add of package polling's Supervisor. It is
+	// called as OnQuarantine is; one tenant's calls come in order.
 	OnAccepted func(ctx context.Context, r Record)
 	// OnActive hears of a tenant after each Register, Rotate and Resume that left
-	// it active: the place to have its updates received, such as by Ensure of
+	// it active, and after RetryQuarantined has resumed it: the place to have its updates received, such as by Ensure of
 	// package webhook's Manager, since a token that is new has no webhook. It hears
 	// of it too where nothing was changed, since an earlier call may have made
 	// the change and not come so far. What other processes or [Import] store is not
@@ -52,7 +79,8 @@ type ManagerConfig struct {
 	// as webhook's Reconcile does.
 	//
 	// The call that it hears of waits for it, on whose goroutine and with whose ctx
-	// it is called: hand over what takes time.
+	// it is called: hand over what takes time. After RetryQuarantined it is called as
+	// OnQuarantine is.
 	OnActive func(ctx context.Context, r Record)
 	// Health is told who is suspended, quarantined, active again or gone, after
 	// it was stored, such as a health.Monitor. Of tenants that are stored
@@ -76,15 +104,16 @@ type ManagerConfig struct {
 // change was made: what is so already is not changed and not logged a second
 // time. Only Remove then says [errors.NotFound].
 type Manager struct {
-	session  *session.Session
-	store    Store
-	pool     *Pool
-	cfg      ManagerConfig
-	log      *slog.Logger
-	watcher  watcher
-	standing standing
-	suspects *suspects
-	notices  notices
+	session    *session.Session
+	store      Store
+	pool       *Pool
+	cfg        ManagerConfig
+	log        *slog.Logger
+	watcher    watcher
+	standing   standing
+	confirming *confirming
+	retryEvery time.Duration // negative: never
+	notices    notices
 }
 
 // NewManager returns the manager of a pool's tenants, in the pool's store. A
@@ -95,10 +124,10 @@ func NewManager(p *Pool, cfg ManagerConfig) *Manager {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	m.standing = newStanding(cfg, m.log)
-	m.suspects = newSuspects(cfg, m.log)
+	m.confirming = newConfirming(cfg, m.log)
+	m.retryEvery = cmp.Or(cfg.RetryQuarantined, defaultRetry)
 	m.notices = notices{log: m.log, busy: make(map[string]struct{})}
-	refused := m.refused
-	p.refused.Store(&refused)
+	p.manager.Store(m)
 	return m
 }
 
@@ -540,64 +569,4 @@ func (m *Manager) activated(ctx context.Context, r Record, err error) (Record, e
 
 func (m *Manager) said(ctx context.Context, what string, r Record) {
 	m.log.InfoContext(ctx, what, slog.String("tenant", r.ID), slog.String("bot", r.Username), slog.String("status", r.Status.String()))
-}
-
-// doubtTime bounds how long is asked again whether a tenant was quarantined.
-const doubtTime = 5 * time.Second
-
-// quarantine stops using a token that Telegram no longer accepts, and reports
-// whether it did. A token that was rotated since the call is another one, and a
-// tenant that is not active is not used anyway.
-//
-// doubted says that an earlier try may have done so; it is set where this one
-// may have. Who then finds the tenant quarantined takes it for that try's.
-func (m *Manager) quarantine(ctx context.Context, t *Tenant, doubted *bool) (r Record, made bool, err error) {
-	const reason = "Telegram no longer accepts the token"
-	defer m.begin(t.ID())()
-	quarantined := func(r *Record) (bool, error) {
-		if made = *doubted && isQuarantined(t.Record, *r); made {
-			return false, nil
-		}
-		if r.Status != Active || !r.Token.Equal(t.Record.Token) {
-			return false, nil
-		}
-		r.Status, r.Reason = Quarantined, reason
-		return true, nil
-	}
-	r, changed, err := m.update(ctx, t.ID(), ActionQuarantine, "", quarantined)
-	if err != nil && !errors.SafeToRepeat(err) {
-		// Where nobody asks again, nobody would ever hear of it. It may be ctx
-		// that has ended.
-		*doubted = true
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), doubtTime)
-		defer cancel()
-		r, changed, err = m.update(ctx, t.ID(), ActionQuarantine, "", quarantined)
-	}
-	switch {
-	case errors.Is(err, errors.NotFound): // removed meanwhile
-		m.pool.evict(t.ID(), true)
-		return Record{}, false, nil
-	case err != nil:
-		return Record{}, false, err
-	case !changed && !made:
-		// The instance is of what was stored before, and nobody else may know:
-		// the change was another process's and was not heard here.
-		m.compare(t.ID(), map[string]Record{r.ID: r}, t)
-		return Record{}, false, nil
-	}
-	m.changed(ctx, "tenant quarantined", r, false)
-	return r, true, nil
-}
-
-// isQuarantined reports whether a tenant that was stored so is quarantined, with
-// the same token.
-func isQuarantined(was, r Record) bool {
-	return r.Status == Quarantined && r.Token.Equal(was.Token) && r.CreatedAt.Equal(was.CreatedAt)
-}
-
-// quarantined calls OnQuarantine.
-func (m *Manager) quarantined(ctx context.Context, r Record, cause error) {
-	if m.cfg.OnQuarantine != nil {
-		m.cfg.OnQuarantine(ctx, r, cause)
-	}
 }

@@ -74,7 +74,7 @@ func TestAQuarantineWhoseAnswerIsLostIsHeardOf(t *testing.T) {
 						store := &lossy{made: made, down: down}
 						store.lose.Store(true)
 						f := newFleetOn(t, func(s tenant.Store) tenant.Store { store.Store = s; return store }, tenant.PoolConfig{},
-							tenant.ManagerConfig{OnQuarantine: func(_ context.Context, r tenant.Record, err error) {
+							tenant.ManagerConfig{ConfirmFor: quick, OnQuarantine: func(_ context.Context, r tenant.Record, err error) {
 								assert.Equal(t, "shop", r.ID)
 								assert.Equal(t, tenant.Quarantined, r.Status)
 								assert.ErrorIs(t, err, errors.Unauthorized)
@@ -114,7 +114,7 @@ func TestAHookThatHangsHoldsUpNoOtherTenant(t *testing.T) {
 		const n, hanging = 60, 20
 		free := make(chan struct{})
 		var heard, over sync.Map
-		f, bots := started(t, n, tenant.ManagerConfig{MaxQuarantines: -1,
+		f, bots := started(t, n, tenant.ManagerConfig{ConfirmFor: quick, MaxQuarantines: -1,
 			OnQuarantine: func(ctx context.Context, r tenant.Record, _ error) {
 				heard.Store(r.ID, true)
 				var i int
@@ -154,7 +154,7 @@ func TestHooksThatHangAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100
 		var now, most, total atomic.Int64
-		f, bots := started(t, n, tenant.ManagerConfig{MaxQuarantines: -1,
+		f, bots := started(t, n, tenant.ManagerConfig{ConfirmFor: quick, MaxQuarantines: -1,
 			OnQuarantine: func(ctx context.Context, r tenant.Record, _ error) {
 				most.Store(max(most.Load(), now.Add(1)))
 				<-ctx.Done()
@@ -181,6 +181,7 @@ func TestAHookHearsOfATenantInOrder(t *testing.T) {
 		var heard []string
 		free := make(chan struct{})
 		f, bots := started(t, 1, tenant.ManagerConfig{
+			ConfirmFor: quick,
 			OnAccepted: func(context.Context, tenant.Record) {
 				<-free
 				mu.Lock()

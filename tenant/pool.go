@@ -68,8 +68,8 @@ type Pool struct {
 
 	watchers watchers
 
-	// refused is the manager's, which is made after the pool.
-	refused atomic.Pointer[func(context.Context, *Tenant, error) error]
+	// manager is made after the pool, and nil before.
+	manager atomic.Pointer[Manager]
 }
 
 // NewPool returns a pool of the bots whose records are in store, and whose
@@ -139,7 +139,8 @@ func NewPool(s *session.Session, store Store, cfg PoolConfig) (*Pool, error) {
 //
 // The error is f's, or one of kind [errors.NotFound], [errors.Suspended],
 // [errors.PoolFull], [errors.Closed], [errors.Canceled], [errors.Timeout], or
-// of what failed in a hook.
+// of what failed in a hook. [errors.Unauthorized] means that Telegram rejected the
+// token and the [Manager] is asking it again; RetryAfter says when to come back.
 func (p *Pool) Do(ctx context.Context, id string, f func(ctx context.Context, t *Tenant) error) error {
 	lease, err := p.Acquire(ctx, id)
 	if err != nil {
@@ -159,6 +160,10 @@ func (p *Pool) Acquire(ctx context.Context, id string) (Lease, error) {
 	l, err := p.core.Acquire(ctx, id)
 	if err != nil {
 		return Lease{}, p.typed(ctx, id, err)
+	}
+	if t := l.Value(); t.revoked.Load() {
+		defer l.Release()
+		return Lease{}, p.refusal("open tenant", t)
 	}
 	return Lease{l}, nil
 }
@@ -264,6 +269,9 @@ func (p *Pool) open(ctx context.Context, id string) (*Tenant, error) {
 		return nil, err
 	}
 	opened = true
+	if m := p.manager.Load(); m != nil {
+		m.confirming.adopt(t)
+	}
 	return t, nil
 }
 
@@ -303,20 +311,44 @@ func (p *Pool) lost(id string, site uintptr) {
 	p.log.Error("lease was never released", slog.String("tenant", id), slog.String("taken", where))
 }
 
-// unauthorized is told of a 401, once for each instance.
-func (p *Pool) unauthorized(ctx context.Context, t *Tenant, cause error) {
-	p.log.WarnContext(ctx, "token not accepted by Telegram", slog.String("tenant", t.ID()))
-	refused := p.refused.Load()
-	if refused == nil {
+// rejected handles a 401, once for each instance.
+func (p *Pool) rejected(ctx context.Context, t *Tenant, cause error) {
+	p.warnRejected(ctx, t.ID(), cause)
+	m := p.manager.Load()
+	if m == nil {
 		return
 	}
 	// The caller may be about to give up; what it has learned still counts.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := (*refused)(ctx, t, cause); err != nil {
+	if err := m.rejected(ctx, t, cause); err != nil {
 		t.reported.Store(false) // the next 401 tries again
-		p.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", t.ID()), slog.String("error", session.Redact(err.Error())))
+		p.log.ErrorContext(ctx, "quarantine failed", slog.String("tenant", t.ID()), slog.String("err", session.Redact(err.Error())))
 	}
+}
+
+// formRejected handles a 404 or 421, at most once a minute for each instance.
+func (p *Pool) formRejected(t *Tenant, cause error) {
+	if m := p.manager.Load(); m != nil {
+		m.formRejected(t, cause)
+	}
+}
+
+func (p *Pool) warnRejected(ctx context.Context, id string, cause error) {
+	p.log.WarnContext(ctx, "token rejected by Telegram", slog.String("tenant", id), slog.String("err", session.Redact(cause.Error())))
+}
+
+// refusal returns the error of a call or lease of a tenant whose token Telegram
+// rejected.
+func (p *Pool) refusal(op string, t *Tenant) error {
+	e := &errors.Error{
+		Kind: errors.Unauthorized, Op: op, Key: t.ID(), Delivery: errors.NotDelivered,
+		Err: errors.New("Telegram rejected this token; nothing was sent"),
+	}
+	if m := p.manager.Load(); m != nil {
+		e.RetryAfter = m.confirming.want(t)
+	}
+	return e
 }
 
 // typed gives an error of the core its kind.

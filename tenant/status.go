@@ -10,9 +10,10 @@ const (
 	Active Status = iota
 	// Suspended: somebody switched it off, with [Manager.Suspend].
 	Suspended
-	// Quarantined: Telegram answered 401, so its token is no longer valid.
-	// [Manager.Rotate] with a new token makes it active again, and so does
-	// [Manager.Resume] where Telegram accepts the old one again.
+	// Quarantined: Telegram rejected its token for as long as ConfirmFor of
+	// [ManagerConfig] says. [Manager.Rotate] with a new token makes it active again.
+	// So does [Manager.Resume] where Telegram accepts the old one again; a manager
+	// that was started tries that once a day.
 	Quarantined
 )
 

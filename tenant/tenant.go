@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/PaulSonOfLars/gotgbot/v2"
 	"github.com/tgfleet/tgfleet/errors"
@@ -28,8 +29,10 @@ type Tenant struct {
 
 	closed   atomic.Bool
 	reported atomic.Bool // a 401 was reported
-	revoked  atomic.Bool // and acted upon
-	closers  []func(context.Context) error
+	revoked  atomic.Bool // calls fail here: the token is being confirmed, or the tenant quarantined
+	// formReported is when a 404 or 421 was reported last, in ns since 1970.
+	formReported atomic.Int64
+	closers      []func(context.Context) error
 
 	mu     sync.RWMutex // guards values
 	values map[any]any
@@ -76,9 +79,9 @@ func (t *Tenant) LogValue() slog.Value {
 	return slog.StringValue(t.Record.ID)
 }
 
-// client stands between a Bot and its session's client: it ends with the
-// instance, and notices when Telegram stops accepting the token: from then on
-// those who still hold a lease call in vain, and Telegram hears nothing of it.
+// client stands between a Bot and its session's client. It ends with the instance,
+// and reports answers that reject the token. While the token is being confirmed it
+// fails the calls of callers that still hold a lease.
 type client struct {
 	session.Client
 	tenant *Tenant
@@ -91,15 +94,28 @@ var _ gotgbot.BotClient = (*client)(nil)
 func (c *client) Unwrap() gotgbot.BotClient { return c.Client }
 
 func (c *client) RequestWithContext(ctx context.Context, token, method string, params map[string]any, opts *gotgbot.RequestOpts) (json.RawMessage, error) {
-	if c.tenant.closed.Load() {
-		return nil, fail(method, c.tenant.ID(), errors.Closed, errors.New("the bot was closed; its lease is over"))
+	t := c.tenant
+	if t.closed.Load() {
+		return nil, fail(method, t.ID(), errors.Closed, errors.New("the bot was closed; its lease is over"))
 	}
-	if c.tenant.revoked.Load() {
-		return nil, fail(method, c.tenant.ID(), errors.Unauthorized, errors.New("Telegram no longer accepts this instance's token"))
+	if t.revoked.Load() {
+		return nil, c.pool.refusal(method, t)
 	}
 	result, err := c.Client.RequestWithContext(ctx, token, method, params, opts)
-	if err != nil && errors.Is(err, errors.Unauthorized) && c.tenant.reported.CompareAndSwap(false, true) {
-		c.pool.unauthorized(ctx, c.tenant, err)
+	switch {
+	case err == nil:
+	case errors.Is(err, errors.Unauthorized):
+		if t.reported.CompareAndSwap(false, true) {
+			c.pool.rejected(ctx, t, err)
+		}
+	case rejectsForm(err):
+		if last, now := t.formReported.Load(), time.Now().UnixNano(); now-last >= int64(formReportEvery) && t.formReported.CompareAndSwap(last, now) {
+			c.pool.formRejected(t, err)
+		}
 	}
 	return result, err
 }
+
+// formReportEvery bounds how often a method that the server does not know has
+// Telegram asked about the token.
+const formReportEvery = time.Minute

@@ -16,11 +16,12 @@ type watcher struct {
 	mu       sync.Mutex // guards what follows
 	cancel   context.CancelFunc
 	done     chan struct{}
-	confirms bool // suspects are asked about
+	confirms bool // Telegram is asked about rejected tokens
 }
 
-// suspect calls add where suspects are asked about, and reports whether it did.
-func (w *watcher) suspect(add func()) bool {
+// confirming calls add where Telegram is asked about rejected tokens, and reports
+// whether it did.
+func (w *watcher) confirming(add func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.confirms {
@@ -35,17 +36,16 @@ func (w *watcher) suspect(add func()) bool {
 // then asked again, less and less often. The work ends with ctx or with
 // [Manager.Stop]. Starting what runs is an error.
 //
-// It also has Telegram asked again about tokens that it refused, 1, 3, 7 and
-// 15 s later, before a tenant is quarantined for good: Telegram has refused all
-// for some seconds. Meanwhile the tenant's calls fail with
-// [errors.Unauthorized] and are not sent. Where it was not started a tenant is
-// quarantined at once. See MaxQuarantines of [ManagerConfig] for many at once.
+// Start also has Telegram asked again about rejected tokens, for
+// ConfirmFor of [ManagerConfig], before a tenant is quarantined, and about quarantined
+// tenants once a day. What was not decided when the manager stops begins anew with
+// the next 401.
 //
 // It also tells Health of [ManagerConfig] how all tenants stand that are stored
 // already. If that has a method Ready() error, as health.Monitor does, it is
 // told once Ready returns nil.
 //
-// A service of one process and without Health needs it for that question only.
+// A service of one process without Health needs it for these questions only.
 func (m *Manager) Start(ctx context.Context) error {
 	m.watcher.mu.Lock()
 	defer m.watcher.mu.Unlock()
@@ -67,8 +67,11 @@ func (m *Manager) Start(ctx context.Context) error {
 		m.watcher.mu.Lock()
 		defer m.watcher.mu.Unlock()
 		m.watcher.confirms = false
-		m.suspects.dropAll()
+		m.confirming.dropAll()
 	})
+	if m.retryEvery > 0 {
+		work.Go(func() { m.retryQuarantined(ctx) })
+	}
 	if m.standing.health != nil {
 		work.Go(func() { m.tellAll(ctx) })
 	}

@@ -12,7 +12,8 @@ type watchers struct {
 }
 
 // Watch has changed called whenever what is stored of a tenant may have become
-// other, such as when it was resumed, and with "" when that may be so of any.
+// other, such as when it was resumed, and with "" when that may be so of any. It is
+// also called when Telegram accepts a token again that it rejected.
 // Changes by other processes are heard of while a [Manager] follows them. It is
 // called after the pool gives out what is stored now, from several goroutines
 // at the same time, and must return at once. A call may be under way when stop

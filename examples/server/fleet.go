@@ -108,7 +108,7 @@ func newFleet(ctx context.Context, o options, cfg session.Config, limits session
 		},
 		OnAccepted: func(_ context.Context, r tenant.Record) {
 			if f.receiving.Load() {
-				f.receive(r.ID) // it may have stopped
+				f.receive(r.ID) // polling backs off
 			}
 		},
 		OnActive: func(_ context.Context, r tenant.Record) {

@@ -270,7 +270,7 @@ func TestTheProberFindsATokenThatIsNoLongerAccepted(t *testing.T) {
 	record, err := s.manager.Get(t.Context(), "news")
 	require.NoError(t, err)
 	s.srv.Fail(bottest.Fault{Token: record.Token.Reveal(), Do: bottest.Respond(401, "application/json", `{"ok":false,"error_code":401,"description":"Unauthorized"}`)})
-	s.manager.Stop() // which would ask again for 15 s
+	s.manager.Stop() // which would ask again for an hour
 	require.ErrorIs(t, s.askMe(t.Context(), "news"), errors.Unauthorized)
 	r, _ := s.monitor.Get("news")
 	assert.Equal(t, health.Suspended, r.Status)

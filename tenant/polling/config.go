@@ -101,7 +101,8 @@ type Config struct {
 	YieldAfter time.Duration
 
 	// OnChange hears of each change of a State, or of its Kind, of a tenant
-	// that this process polls, one after the other for each tenant. It is
+	// that this process polls, one after the other for each tenant, and of each
+	// further answer that leaves it [Rejected]. [Quarantine] makes one. It is
 	// called on the goroutine of the tenant's loop, which waits for it; so it
 	// must not wait for that loop's end, by Remove, HandOver or Stop.
 	OnChange func(ctx context.Context, s Status)

@@ -32,8 +32,12 @@
 //
 // Each has its own way, none is a busy loop, and [Supervisor.Status] names it:
 //
-//   - 401 and 404: the token is not accepted. The bot stops, after a look
-//     whether there is another token by now.
+//   - 401 and 404 "Not Found": Telegram rejects the token. The bot is [Rejected]. The
+//     supervisor reads the record for another token and asks again, less and
+//     less often, because such answers may pass. It stops once the record says that
+//     the tenant is quarantined. [Quarantine] has the manager decide that. Call
+//     [Supervisor.Add] in the manager's OnAccepted, so that polling goes on at once
+//     when Telegram accepts the token again.
 //   - 409: somebody else receives the bot's updates. Another program that polls
 //     is given way to, longer each time; a webhook is left or deleted, as
 //     [Config.DeleteWebhook] says. The bot is [Conflicting], and so not

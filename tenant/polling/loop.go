@@ -32,10 +32,9 @@ type loop struct {
 	entry *entry
 	began time.Time
 
-	bot   *gotgbot.Bot
-	token session.Token
-	// rejects says that Telegram did not accept the token when last called.
-	rejects bool
+	bot     *gotgbot.Bot
+	token   session.Token
+	rejects bool // Telegram rejected the token when last called
 	stale   bool // the record is to be read again
 	offset  offset
 	// ask says that allowed_updates is to be said, which Telegram remembers.
@@ -173,7 +172,7 @@ func (l *loop) round(ctx context.Context, reload bool) (v verdict) {
 	sent := l.offset.say(time.Now())
 	start := time.Now()
 	updates, err := l.get(ctx, sent, l.waits, l.limit)
-	l.rejects = refusesToken(errors.KindOf(err))
+	l.rejects = rejectsToken(errors.KindOf(err))
 	if ctx.Err() != nil && err != nil {
 		return verdict{}
 	}

@@ -24,6 +24,9 @@ var (
 	// logOutPause is for a bot that logged out of the server, which lets it in
 	// again after 10 min (Bot API, logOut).
 	logOutPause = backoff{time.Minute, 10 * time.Minute}
+	// rejectPause is for a token that Telegram rejects. It is over within seconds,
+	// minutes or never, and the last is for others to decide.
+	rejectPause = backoff{time.Second, 2 * time.Minute}
 	// emptyPause is for servers that do not wait for updates.
 	emptyPause = backoff{time.Second, 5 * time.Second}
 )
@@ -84,7 +87,7 @@ func soonAfter(d time.Duration) time.Duration {
 // judge is the verdict of a call that failed.
 func (l *loop) judge(ctx context.Context, err error) verdict {
 	kind := errors.KindOf(err)
-	if refusesToken(kind) {
+	if rejectsToken(kind) {
 		return l.rejected(ctx, err)
 	}
 	switch kind {
@@ -97,12 +100,12 @@ func (l *loop) judge(ctx context.Context, err error) verdict {
 		l.hold(wait, v)
 		return v
 	case errors.Throttled, errors.BreakerOpen:
-		if wait := errors.RetryAfter(err); wait > 0 {
-			return because(Delayed, err, soonAfter(max(wait, time.Second)))
+		v := because(Delayed, err, soonAfter(max(errors.RetryAfter(err), time.Second)))
+		if errors.RetryAfter(err) <= 0 {
+			v = l.failed(err)
+			v.state = Delayed
 		}
-		v := l.failed(err)
-		v.state = Delayed
-		return v
+		return l.stillRejected(v)
 	case errors.LoggedOut:
 		return l.failing(err, logOutPause)
 	case errors.Closed:
@@ -113,15 +116,16 @@ func (l *loop) judge(ctx context.Context, err error) verdict {
 	return v
 }
 
-// refusesToken reports whether a getUpdates failed because of its token.
-func refusesToken(kind errors.Kind) bool {
-	return kind == errors.Unauthorized || kind == errors.InvalidToken || kind == errors.NotFound
+// rejectsToken reports whether Telegram rejected the token of a getUpdates.
+func rejectsToken(kind errors.Kind) bool {
+	return kind == errors.Unauthorized || kind == errors.InvalidToken
 }
 
-// rejected is for a token that Telegram does not accept: the bot stops, unless
-// there is another token by now.
+// rejected is the verdict of an answer that rejects the token. A moment later Telegram
+// may accept it, so the loop does not decide that it is dead. It asks again for as
+// long as the record says that the tenant is active.
 func (l *loop) rejected(ctx context.Context, err error) verdict {
-	refused := l.token
+	rejected := l.token
 	l.stale = true
 	if v, ok := l.load(ctx); !ok {
 		return v
@@ -129,10 +133,25 @@ func (l *loop) rejected(ctx context.Context, err error) verdict {
 	if l.stale { // the record can't be read; the token may have been replaced
 		return l.failed(err)
 	}
-	if !l.token.Equal(refused) {
+	if !l.token.Equal(rejected) {
 		return verdict{state: Starting}
 	}
-	return stopped(errors.KindOf(err), brief(err))
+	l.stale = true  // whoever hears of it may change the record
+	l.waits = false // whether the token works is to be known soon
+	v := l.failing(err, rejectPause)
+	v.state, v.rejected = Rejected, true
+	return v
+}
+
+// stillRejected keeps a tenant Rejected that is held back here meanwhile, such as by the
+// circuit breaker that its rejections opened.
+func (l *loop) stillRejected(v verdict) verdict {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := &l.entry.status; s.State == Rejected {
+		v.state, v.kind, v.reason = Rejected, s.Kind, s.Reason
+	}
+	return v
 }
 
 // conflict is for a 409, of which there are three.

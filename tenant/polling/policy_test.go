@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,7 +92,7 @@ func TestRetryAfterIsAFloor(t *testing.T) {
 	})
 }
 
-func TestUnauthorizedAndNotFoundStopThatBotAndSaySo(t *testing.T) {
+func TestUnauthorizedAndNotFoundConcernThatBotAndSaySo(t *testing.T) {
 	for name, test := range map[string]struct {
 		do   func(s *service, bot *bottest.Bot) (undo func())
 		kind errors.Kind
@@ -106,25 +108,35 @@ func TestUnauthorizedAndNotFoundStopThatBotAndSaySo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			virtualOver(t, bottest.Config{}, wireless, func(t *testing.T, s *service) {
 				bad, good := s.register("bad"), s.register("good")
-				var told []polling.Status
+				var mu sync.Mutex
+				var all []polling.Status
 				p := s.supervisor(polling.Config{LeaseTTL: time.Hour, OnChange: func(_ context.Context, st polling.Status) {
-					if st.State == polling.Stopped {
-						told = append(told, st)
+					if st.State == polling.Rejected {
+						mu.Lock()
+						defer mu.Unlock()
+						all = append(all, st)
 					}
 				}})
 				defer stop(t, p)
 				p.Add("bad", "good")
 				synctest.Wait()
 				undo := test.do(s, bad)
-				require.Equal(t, polling.Stopped, state(t, p, "bad"))
+				require.Equal(t, polling.Rejected, state(t, p, "bad"))
+				mu.Lock()
+				told := slices.Clone(all)
+				mu.Unlock()
 				require.Len(t, told, 1)
 				assert.Equal(t, "bad", told[0].Tenant)
 				assert.Equal(t, test.kind, told[0].Kind)
 				assert.NotEmpty(t, told[0].Reason)
 				assert.False(t, told[0].Healthy())
+				assert.False(t, told[0].RetryAt.IsZero(), "it is asked again")
 				n := s.srv.CallCount("getUpdates")
 				time.Sleep(24 * time.Hour)
-				assert.InDelta(t, n+24*72, s.polls(), 80, "only the good one is polled")
+				assert.InDelta(t, n+24*72+24*60*2/5, s.polls(), 160, "the bad one every 2 to 3 min")
+				mu.Lock()
+				assert.InDelta(t, s.polls()-n-24*72, len(all), 10, "and each time it is told")
+				mu.Unlock()
 				s.ann.Write(good, "hello")
 				synctest.Wait()
 				assert.Equal(t, 1, s.inbox.count("good"))
@@ -529,7 +541,7 @@ func TestOneBadTenantKeepsNoOtherFromStarting(t *testing.T) {
 		s.srv.Fail(bottest.Fault{Bot: bot, Do: bottest.TooManyRequests(5 * time.Hour)})
 		p.Add("held")
 		time.Sleep(10 * time.Minute)
-		assert.Equal(t, map[string]int{"polling": 10, "stopped": 11, "delayed": 1}, p.Stats().Tenants)
+		assert.Equal(t, map[string]int{"polling": 10, "rejected": 10, "stopped": 1, "delayed": 1}, p.Stats().Tenants)
 	})
 }
 

@@ -23,8 +23,12 @@ const (
 	// Conflicting: somebody else receives the bot's updates, or did a moment
 	// ago. It is tried again, and may even receive some.
 	Conflicting
-	// Stopped: it is not tried again, since its token is not accepted, or it
-	// is not active. A change of its record, [Supervisor.Refresh] and
+	// Rejected: Telegram rejects the token, with 401 or 404. The supervisor calls
+	// getUpdates again, after 1 s and in the end every 2 to 3 min, until Telegram accepts the token
+	// or the record says that the tenant is not active.
+	Rejected
+	// Stopped: it is not tried again, because its record says that it is not
+	// active, or has no token. A change of its record, [Supervisor.Refresh] and
 	// [Supervisor.Add] start it again.
 	Stopped
 
@@ -32,7 +36,7 @@ const (
 )
 
 var stateNames = [states]string{
-	"waiting", "standby", "starting", "polling", "delayed", "failing", "conflicting", "stopped",
+	"waiting", "standby", "starting", "polling", "delayed", "failing", "conflicting", "rejected", "stopped",
 }
 
 // String returns the state's name, such as "polling".

@@ -170,7 +170,8 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 const stopGrace = 5 * time.Second
 
 // Add polls tenants, if they are not polled already. Those that were stopped
-// are started again. It does not wait for anything, and needs no Start before.
+// are started again, and those whose token Telegram rejected are tried now. It does
+// not wait for anything, and needs no Start before.
 func (s *Supervisor) Add(ids ...string) {
 	now := time.Now()
 	s.mu.Lock()
@@ -207,7 +208,7 @@ func (s *Supervisor) add(id string, now time.Time) *entry {
 	case !e.wanted: // its loop is ending
 		e.wanted = true
 		e.status = Status{Tenant: id, Since: now}
-	case e.status.State == Stopped:
+	case e.status.State == Stopped, e.status.State == Rejected:
 		s.again(e, now)
 	}
 	return e

@@ -425,7 +425,7 @@ func TestARotatedTokenIsUsedAtOnce(t *testing.T) {
 		s.put("shop", bot.RotateToken())
 		synctest.Wait()
 		bot.RotateToken()
-		require.Equal(t, polling.Stopped, state(t, p, "shop"))
+		require.Equal(t, polling.Rejected, state(t, p, "shop"))
 		st, _ := p.Status("shop")
 		assert.Equal(t, errors.Unauthorized, st.Kind)
 		assert.False(t, st.Healthy())
@@ -595,7 +595,7 @@ func TestAChangeIsToldInOrderAndAPanicHarmsNobody(t *testing.T) {
 		bot.Revoke()
 		synctest.Wait()
 		stop(t, p)
-		assert.Equal(t, []polling.State{polling.Starting, polling.Polling, polling.Stopped}, seen)
+		assert.Equal(t, []polling.State{polling.Starting, polling.Polling, polling.Rejected}, seen)
 	})
 }
 

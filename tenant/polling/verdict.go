@@ -19,6 +19,7 @@ type verdict struct {
 	reason   string
 	wait     time.Duration // before the next round
 	network  bool          // Telegram was not reached, or did not serve
+	rejected bool          // Telegram has just rejected the token
 	stop     bool
 	leave    bool // the tenant is not to be polled any more
 }
@@ -72,19 +73,20 @@ func (l *loop) conclude(ctx context.Context, v verdict) {
 		s.RetryAt = now.Add(v.wait)
 	}
 	l.mu.Unlock()
-	if !changed {
-		return
+	if changed {
+		level := slog.LevelDebug
+		switch v.state {
+		case Failing:
+			level = slog.LevelInfo // all may fail at once
+		case Conflicting, Rejected, Stopped:
+			level = slog.LevelWarn
+		}
+		l.log.LogAttrs(ctx, level, "polling "+v.state.String(), slog.String("tenant", e.id), slog.String("kind", v.kind.String()),
+			slog.String("reason", v.reason))
 	}
-	level := slog.LevelDebug
-	switch v.state {
-	case Failing:
-		level = slog.LevelInfo // all may fail at once
-	case Conflicting, Stopped:
-		level = slog.LevelWarn
+	if changed || v.rejected {
+		l.tell(ctx)
 	}
-	l.log.LogAttrs(ctx, level, "polling "+v.state.String(), slog.String("tenant", e.id), slog.String("kind", v.kind.String()),
-		slog.String("reason", v.reason))
-	l.tell(ctx)
 }
 
 // tell calls OnChange.

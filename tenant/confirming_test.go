@@ -16,6 +16,9 @@ import (
 	"github.com/tgfleet/tgfleet/tenant"
 )
 
+// quick is a short ConfirmFor.
+const quick = 15 * time.Second
+
 // started returns a fleet whose manager runs, with n tenants.
 func started(t *testing.T, n int, cfg tenant.ManagerConfig) (f *fleet, bots []*bottest.Bot) {
 	f = newFleet(t, tenant.PoolConfig{}, cfg)
@@ -44,7 +47,7 @@ func (f *fleet) refuse() (end func()) {
 func TestARevokedTokenIsQuarantinedAfterAFewQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard atomic.Int64
-		f, bots := started(t, 2, tenant.ManagerConfig{OnQuarantine: func(_ context.Context, r tenant.Record, err error) {
+		f, bots := started(t, 2, tenant.ManagerConfig{ConfirmFor: quick, OnQuarantine: func(_ context.Context, r tenant.Record, err error) {
 			assert.Equal(t, "shop-0", r.ID)
 			assert.ErrorIs(t, err, errors.Unauthorized)
 			heard.Add(1)
@@ -74,6 +77,7 @@ func TestAMomentOf401sQuarantinesNobody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var accepted sync.Map
 			f, _ := started(t, n, tenant.ManagerConfig{
+				ConfirmFor:   quick,
 				OnQuarantine: func(_ context.Context, r tenant.Record, _ error) { t.Error("quarantined: ", r.ID) },
 				OnAccepted: func(_ context.Context, r tenant.Record) {
 					_, twice := accepted.LoadOrStore(r.ID, true)
@@ -110,7 +114,7 @@ func TestInAStormOf401sQuarantinesAreHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100
 		var held, told atomic.Int64
-		f, bots := started(t, n, tenant.ManagerConfig{OnHold: func(_ context.Context, tenants int) {
+		f, bots := started(t, n, tenant.ManagerConfig{ConfirmFor: quick, OnHold: func(_ context.Context, tenants int) {
 			held.Add(1)
 			told.Store(int64(tenants))
 			panic("a hook that panics harms nobody")
@@ -144,7 +148,7 @@ func TestAStormOfAFewIsHeldWhereItIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 4
 		var held atomic.Int64
-		f, bots := started(t, n, tenant.ManagerConfig{MaxQuarantines: n / 3, OnHold: func(context.Context, int) { held.Add(1) }})
+		f, bots := started(t, n, tenant.ManagerConfig{ConfirmFor: quick, MaxQuarantines: n / 3, OnHold: func(context.Context, int) { held.Add(1) }})
 		end := f.refuse()
 		for i := range n {
 			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
@@ -167,7 +171,7 @@ func TestAStormOfAFewIsHeldWhereItIsSaid(t *testing.T) {
 // Where many tokens are revoked indeed, it takes an hour.
 func TestManyRevokedTokensAreQuarantinedInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, bots := started(t, 30, tenant.ManagerConfig{})
+		f, bots := started(t, 30, tenant.ManagerConfig{ConfirmFor: quick})
 		for i, bot := range bots[:20] {
 			bot.Revoke()
 			assert.Error(t, f.getMe(fmt.Sprint("shop-", i)))
@@ -179,9 +183,9 @@ func TestManyRevokedTokensAreQuarantinedInTheEnd(t *testing.T) {
 	})
 }
 
-func TestASuspectWhoseTokenChangesIsLeftAlone(t *testing.T) {
+func TestATenantWhoseTokenChangesWhileItIsConfirmedIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, bots := started(t, 3, tenant.ManagerConfig{})
+		f, bots := started(t, 3, tenant.ManagerConfig{ConfirmFor: quick})
 		for i, bot := range bots {
 			bot.Revoke()
 			assert.Error(t, f.getMe(fmt.Sprint("shop-", i)))
@@ -216,7 +220,7 @@ func TestWithoutAStartAStormIsHeldToo(t *testing.T) {
 		require.NoError(t, f.getMe("shop-19"))
 	})
 	synctest.Test(t, func(t *testing.T) {
-		f, bots := started(t, 1, tenant.ManagerConfig{})
+		f, bots := started(t, 1, tenant.ManagerConfig{ConfirmFor: quick})
 		bots[0].Revoke()
 		assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
 		f.Stop()
@@ -229,7 +233,7 @@ func TestWithoutAStartAStormIsHeldToo(t *testing.T) {
 // What keeps a question from being answered says nothing about the token.
 func TestAnOutageIsNoRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, bots := started(t, 1, tenant.ManagerConfig{})
+		f, bots := started(t, 1, tenant.ManagerConfig{ConfirmFor: quick})
 		end := f.refuse()
 		assert.ErrorIs(t, f.getMe("shop-0"), errors.Unauthorized)
 		end()
@@ -247,7 +251,7 @@ func TestAnOutageIsNoRefusal(t *testing.T) {
 // word about a token is a refusal.
 func TestAnOutageAfterAStormIsNoRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, _ := started(t, 12, tenant.ManagerConfig{})
+		f, _ := started(t, 12, tenant.ManagerConfig{ConfirmFor: quick})
 		end := f.refuse()
 		for i := range 12 {
 			assert.ErrorIs(t, f.getMe(fmt.Sprint("shop-", i)), errors.Unauthorized)
@@ -272,7 +276,7 @@ func TestAnOutageAfterAStormIsNoRefusal(t *testing.T) {
 // about the rest at once, which are not given up any sooner for that.
 func TestOneThatIsRefusedLongerThanOthersIsNotQuarantinedSooner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, bots := started(t, 8, tenant.ManagerConfig{})
+		f, bots := started(t, 8, tenant.ManagerConfig{ConfirmFor: quick})
 		var ends []func()
 		for i, bot := range bots {
 			ends = append(ends, f.srv.Fail(bottest.Fault{Bot: bot, Do: bottest.Unauthorized401()}))
@@ -300,7 +304,7 @@ func (silent) Watch(ctx context.Context, _ func(tenant.Change)) error {
 }
 
 // The 401 may be the first sign that another process has rotated the token.
-func TestASuspectOfWhatIsNotStoredAnyMoreIsClosed(t *testing.T) {
+func TestAConfirmationOfWhatIsNotStoredAnyMoreClosesTheBot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, tenant.PoolConfig{}, tenant.ManagerConfig{})
 		here := newReplica(t, f.srv, silent{f.store})
