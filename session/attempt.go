@@ -41,7 +41,9 @@ type attempt struct {
 	cancel    context.CancelCauseFunc
 	wire      *wire // hears of a new connection; may be nil
 
-	sent     atomic.Bool              // the body's last byte was handed out
+	state    atomic.Uint32            // open, sent or over
+	alone    atomic.Bool              // the connection carries this call only
+	doomed   atomic.Bool              // the connection was closed before it took the call
 	answered atomic.Bool              // a byte of an answer has come
 	cause    atomic.Pointer[error]    // why the timer ended the attempt
 	conns    atomic.Int32             // how many connections it took
@@ -86,20 +88,26 @@ func (a *attempt) gotAnswer() { a.answered.Store(true) }
 
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.direct {
-		a.lastByte() // the transport reads the text itself, unseen
+		_ = a.lastByte() // the transport reads the text itself, unseen
 	}
+	a.doomed.Store(false)
 	if a.conns.Add(1) > maxConnsUsed && a.cancel != nil {
 		a.cancel(errRepeated)
 		return
 	}
 	c := connOf(info)
 	if c == nil {
+		// HTTP/2 without TLS has no way here; see [New].
+		_, secure := info.Conn.(*tls.Conn)
+		a.alone.Store(!secure)
 		return
 	}
 	if a.wire != nil && !info.Reused {
 		a.wire.made(c)
 	}
-	c.calls.Add(1)
+	c.used.Store(true)
+	a.doomed.Store(c.calls.Add(1) < 0)
+	a.alone.Store(!c.manyCalls())
 	if former := a.link.Swap(&usedConn{conn: c, kept: info.Reused || c.since.Before(a.begun), mark: c.written.Load()}); former != nil {
 		former.calls.Add(-1) // net/http took another connection before it wrote anything
 	}
@@ -130,23 +138,34 @@ func (a *attempt) delivery(err error) errors.Delivery {
 	switch {
 	case a.answered.Load():
 		return errors.MaybeDelivered
-	case !a.sent.Load(), a.notWritten(err), refusedStream(err), excludedByGoAway(err):
+	case a.state.CompareAndSwap(attemptOpen, attemptOver), a.state.Load() == attemptOver:
+		return errors.NotDelivered // and the last byte is handed out no more
+	case a.doomed.Load(), a.notWritten(err), refusedStream(err), excludedByGoAway(err):
 		return errors.NotDelivered
 	}
 	return errors.MaybeDelivered
 }
 
+// What has become of the body's last byte.
+const (
+	attemptOpen = iota // it was not handed out
+	attemptSent        // it was
+	attemptOver        // it never will be
+)
+
 // notWritten reports whether the connection certainly did not take the request's
 // last byte, although net/http has read it: a write of the request failed, or the
 // connection took fewer bytes than the body has.
 func (a *attempt) notWritten(err error) bool {
-	// The error of a write comes back to the call that made it, also where calls
-	// share a connection. With an announced length, nothing follows the last byte.
+	if !a.alone.Load() {
+		return false // HTTP/2 ends all calls by the error of any write
+	}
+	// With an announced length, nothing follows the last byte.
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "write" && a.size >= 0 {
 		return true
 	}
 	link := a.link.Load()
-	if link == nil || link.manyCalls() {
+	if link == nil {
 		return false
 	}
 	took := link.written.Load() - link.mark
@@ -157,7 +176,7 @@ func (a *attempt) notWritten(err error) bool {
 // because a kept one was closed before it took the request.
 func (a *attempt) staleConn(err error) bool {
 	link := a.link.Load()
-	return link != nil && link.kept && !a.answered.Load() && (a.notWritten(err) || excludedByGoAway(err))
+	return link != nil && link.kept && !a.answered.Load() && (a.doomed.Load() || a.notWritten(err) || excludedByGoAway(err))
 }
 
 // Error texts of net/http's HTTP/2 for streams that the server certainly did not
@@ -171,6 +190,8 @@ const (
 	// A connection was given up before the stream was opened. Nothing else makes
 	// net/http want to repeat a POST that it can't rewind.
 	unopened = "net/http: cannot rewind body after connection loss"
+	unready  = "http2: client conn could not be established"
+	unusable = "http2: client conn not usable"
 )
 
 func refusedStream(err error) bool {
@@ -182,7 +203,8 @@ func refusedStream(err error) bool {
 
 func excludedByGoAway(err error) bool {
 	return saysHTTP2(err, func(text string) bool {
-		return strings.HasPrefix(text, goAway) || strings.HasPrefix(text, goAwayFirst) || text == unopened
+		return strings.HasPrefix(text, goAway) || strings.HasPrefix(text, goAwayFirst) ||
+			text == unopened || text == unready || text == unusable
 	})
 }
 
@@ -231,16 +253,22 @@ func (a *attempt) expire() {
 // lastByte is called before the body's last byte is handed out. From then on the
 // call may be carried out. It starts FirstByteTimeout, if that ends before the
 // deadline.
-func (a *attempt) lastByte() {
-	if a.sent.Swap(true) || a.firstByte <= 0 {
-		return
+//
+// It is false if the attempt is over: the byte must not be handed out.
+func (a *attempt) lastByte() bool {
+	if !a.state.CompareAndSwap(attemptOpen, attemptSent) {
+		return a.state.Load() == attemptSent
+	}
+	if a.firstByte <= 0 {
+		return true
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.over || (!a.deadline.IsZero() && time.Until(a.deadline) <= a.firstByte) {
-		return
+		return true
 	}
 	a.arm(a.firstByte, errFirstByteTimeout)
+	return true
 }
 
 // head is called when the head of the answer is here.
@@ -280,9 +308,18 @@ func (a *attempt) end() {
 		return
 	}
 	link.calls.Add(-1)
-	if a.fired() != nil && !a.answered.Load() {
+	if a.fired() != nil && !a.answered.Load() && time.Since(a.begun) >= a.patience() {
 		link.table.closeIdle(link.address, a.begun)
 	}
+}
+
+// patience is how long an answer must be missing before other connections are
+// suspected. A caller's own time-out may be a few milliseconds.
+func (a *attempt) patience() time.Duration {
+	if a.firstByte > 0 {
+		return a.firstByte
+	}
+	return 20 * time.Second
 }
 
 // fired returns why the timer ended the attempt, or nil.
@@ -315,8 +352,8 @@ func (a *attempt) Read(p []byte) (int, error) {
 		return a.files.read(p, a.lastByte)
 	}
 	n, err := a.text.Read(p)
-	if a.text.Len() == 0 {
-		a.lastByte()
+	if a.text.Len() == 0 && !a.lastByte() {
+		return 0, errAttemptOver
 	}
 	return n, err
 }

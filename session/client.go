@@ -61,7 +61,14 @@ func (c Client) RequestWithContext(ctx context.Context, token, method string, pa
 		return nil, err
 	}
 	defer flight.end()
-	return c.session.chain.Invoke(flight, call)
+	result, err := c.session.chain.Invoke(flight, call)
+	if e, ok := err.(*errors.Error); ok && e.Delivery == errors.NotDelivered && call.body.doubt.Load() {
+		// A later attempt was refused here, after one that may have been carried out.
+		doubtful := *e
+		doubtful.Delivery = errors.MaybeDelivered
+		return nil, &doubtful
+	}
+	return result, err
 }
 
 func (c Client) call(token, method string, params map[string]any, opts *gotgbot.RequestOpts) (*Call, error) {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 // connTable bounds and remembers the open connections.
 type connTable struct {
 	places chan struct{}
+	unused time.Duration  // after which a connection without a call is closed; 0: never
 	dials  sync.WaitGroup // added to under mu while not closed
 
 	mu     sync.Mutex // guards what follows; no connection is closed under it
@@ -68,6 +70,10 @@ func (t *connTable) add(c net.Conn, address string) (net.Conn, error) {
 	if !closed {
 		t.open[tracked] = struct{}{}
 		t.dialed++
+		if t.unused > 0 {
+			// What comes before a call, such as a proxy's handshake, may hang.
+			tracked.idle = time.AfterFunc(t.unused, tracked.closeUnused)
+		}
 	}
 	t.mu.Unlock()
 	if closed {
@@ -77,13 +83,19 @@ func (t *connTable) add(c net.Conn, address string) (net.Conn, error) {
 	return tracked, nil
 }
 
+// inHandshake reports whether a connection may be on its way to its first call,
+// through TLS or a proxy.
+func (c *conn) inHandshake() bool {
+	return !c.used.Load() && c.written.Load() > 0
+}
+
 // closeIdle closes the connections to an address that carry no call and were
 // made before a time. net/http also keeps connections that no call ever had.
 func (t *connTable) closeIdle(address string, before time.Time) {
 	t.mu.Lock()
 	var idle []*conn
 	for c := range t.open {
-		if c.address == address && c.calls.Load() == 0 && c.since.Before(before) {
+		if c.address == address && c.since.Before(before) && !c.inHandshake() && c.calls.CompareAndSwap(0, condemned) {
 			idle = append(idle, c)
 		}
 	}
@@ -121,14 +133,25 @@ type conn struct {
 	once    sync.Once
 
 	since   time.Time              // when it was made
-	calls   atomic.Int32           // that have it now
+	used    atomic.Bool            // a call has had it
+	idle    *time.Timer            // closes it if no call ever has it
+	calls   atomic.Int32           // that have it now; below 0 it is condemned
 	written atomic.Int64           // bytes that the kernel took
 	merge   atomic.Pointer[merger] // not nil for HTTP/2, whose writes it merges
+
+	mu     sync.Mutex // guards closed, and the start of a merger
+	closed bool
 }
+
+// condemned is added to the calls of a connection that is about to be closed. A
+// call that gets it all the same knows that the connection took nothing of it.
+const condemned = math.MinInt32 / 2
 
 // secured says which protocol TLS has negotiated, before the first call.
 func (c *conn) secured(protocol string) {
-	if protocol == "h2" {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if protocol == "h2" && !c.closed && c.merge.Load() == nil {
 		c.merge.Store(newMerger(c))
 	}
 }
@@ -136,6 +159,13 @@ func (c *conn) secured(protocol string) {
 // manyCalls reports whether the connection carries calls side by side. What was
 // written to it then says nothing about one call.
 func (c *conn) manyCalls() bool { return c.merge.Load() != nil }
+
+// closeUnused closes the connection if no call ever had it.
+func (c *conn) closeUnused() {
+	if !c.used.Load() && c.calls.CompareAndSwap(0, condemned) {
+		_ = c.Close()
+	}
+}
 
 // Write implements [net.Conn].
 func (c *conn) Write(p []byte) (int, error) {
@@ -167,6 +197,12 @@ func (c *conn) SetDeadline(t time.Time) error {
 
 // Close implements [net.Conn].
 func (c *conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	if c.idle != nil {
+		c.idle.Stop()
+	}
 	if m := c.merge.Load(); m != nil {
 		m.close()
 	}

@@ -30,6 +30,7 @@ type dnsCache struct {
 type addresses struct {
 	list  []netip.Addr
 	until time.Time
+	doubt time.Time // when none of them connected
 }
 
 const (
@@ -38,7 +39,11 @@ const (
 	maxHosts = 1000
 	// dnsRetry is how long the old addresses are used again after a look-up
 	// has failed.
-	dnsRetry = time.Second
+	dnsRetry = 30 * time.Second
+	// dnsPatience bounds the look-up of a host whose old addresses may do.
+	dnsPatience = time.Second
+	// dnsPause is the least time between two look-ups because no address connects.
+	dnsPause = time.Second
 )
 
 func newDNSCache(ttl time.Duration, resolver hostResolver, log *slog.Logger) *dnsCache {
@@ -53,12 +58,34 @@ func (c *dnsCache) lookup(ctx context.Context, host string) (addrs []netip.Addr,
 	if found && time.Now().Before(cached.until) {
 		return cached.list, true, nil
 	}
-	addrs, err = c.refresh(ctx, host)
-	if err != nil && found && ctx.Err() == nil {
-		c.hosts.Add(host, addresses{cached.list, time.Now().Add(dnsRetry)})
+	if !found {
+		addrs, err = c.refresh(ctx, host)
+		return addrs, false, err
+	}
+	limited, cancel := context.WithTimeout(ctx, dnsPatience)
+	defer cancel()
+	addrs, err = c.refresh(limited, host)
+	if err != nil && ctx.Err() == nil {
+		cached.until = time.Now().Add(dnsRetry)
+		c.hosts.Add(host, cached)
 		return cached.list, true, nil
 	}
 	return addrs, false, err
+}
+
+// mayRefresh reports whether a host none of whose addresses connects should be
+// looked up again. One that refuses connections does not cost a query for each.
+func (c *dnsCache) mayRefresh(host string) bool {
+	cached, found := c.hosts.Get(host)
+	if !found {
+		return true
+	}
+	if time.Since(cached.doubt) < dnsPause {
+		return false
+	}
+	cached.doubt = time.Now()
+	c.hosts.Add(host, cached)
+	return true
 }
 
 // refresh looks a host up, whatever the cache holds. A failure leaves the cache
@@ -75,7 +102,8 @@ func (c *dnsCache) refresh(ctx context.Context, host string) ([]netip.Addr, erro
 		return nil, err
 	}
 	addrs := alternate(found)
-	c.hosts.Add(host, addresses{addrs, time.Now().Add(c.ttl)})
+	before, _ := c.hosts.Peek(host)
+	c.hosts.Add(host, addresses{addrs, time.Now().Add(c.ttl), before.doubt})
 	return addrs, nil
 }
 

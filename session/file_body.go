@@ -28,7 +28,7 @@ var (
 )
 
 // read calls last before it hands out the body's last byte.
-func (b *fileBody) read(p []byte, last func()) (n int, err error) {
+func (b *fileBody) read(p []byte, last func() bool) (n int, err error) {
 	b.reading <- struct{}{}
 	defer func() { <-b.reading }()
 	if b.over.Load() {
@@ -43,8 +43,8 @@ func (b *fileBody) read(p []byte, last func()) (n int, err error) {
 		}
 	}()
 	n, err = b.reader.Read(p)
-	if b.reader.done() {
-		last()
+	if b.reader.done() && !last() {
+		return 0, errAttemptOver
 	}
 	if err != nil && err != io.EOF {
 		failure := err
@@ -62,10 +62,10 @@ func (b *fileBody) failure() error {
 }
 
 // letGoTime bounds the wait for a read of a file that is under way.
-const letGoTime = 5 * time.Second
+const letGoTime = 250 * time.Millisecond
 
 // letGo stops reading and reports whether it did. With wait it gives a running
-// read 5 s. A reader that can't seek may be stuck, and is not used again anyway.
+// read a moment. A reader that can't seek may be stuck, and is not used again anyway.
 func (b *fileBody) letGo(wait bool) bool {
 	b.over.Store(true)
 	select {

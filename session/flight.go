@@ -56,9 +56,12 @@ func (f *flight) Value(key any) any { return f.made().Value(key) }
 func (f *flight) abort() {
 	f.waited()
 	f.mu.Lock()
-	cancel, attempt := f.cancel, f.attempt
+	cancel := f.cancel
 	f.mu.Unlock()
-	cancel(errClosing)
+	cancel(errClosing) // before attempt is read: a new attempt looks at it
+	f.mu.Lock()
+	attempt := f.attempt
+	f.mu.Unlock()
 	if attempt != nil {
 		attempt(errClosing)
 	}

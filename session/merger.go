@@ -9,9 +9,10 @@ import (
 
 const (
 	// maxMerged bounds the bytes that wait to be written, and so the memory.
-	maxMerged = 256 << 10
+	// A ping waits behind them, and must be answered within PingTimeout.
+	maxMerged = 64 << 10
 	// mergedKept bounds a buffer that is kept for the next write.
-	mergedKept = 64 << 10
+	mergedKept = 32 << 10
 	// lastWrite bounds the wait for the bytes that a closing connection still
 	// has, such as TLS's farewell.
 	lastWrite = 100 * time.Millisecond

@@ -46,7 +46,7 @@ const (
 )
 
 // maxErrorText is the length of the longest error text that is shown.
-const maxErrorText = 64 << 10
+const maxErrorText = 8 << 10
 
 // redactor removes a known secret, in plain text and in the forms it knows.
 type redactor struct{ forms []form }

@@ -56,6 +56,7 @@ func newTransport(cfg transportConfig) *transport {
 		conns:  newConnTable(cfg.maxConns),
 		limit:  cfg.dialTimeout,
 	}
+	t.conns.unused = cfg.dialTimeout + cfg.tlsTimeout
 	t.closed, t.cancel = context.WithCancel(context.Background())
 	if cfg.resolver == nil {
 		cfg.resolver = net.DefaultResolver
@@ -63,6 +64,8 @@ func newTransport(cfg transportConfig) *transport {
 	t.dns = newDNSCache(cfg.dnsTTL, cfg.resolver, cfg.log)
 	if cfg.proxy == nil {
 		cfg.proxy = http.ProxyFromEnvironment
+	} else {
+		cfg.proxy = withoutPath(cfg.proxy)
 	}
 	t.http = &http.Transport{
 		Proxy:               cfg.proxy,
@@ -83,6 +86,15 @@ func newTransport(cfg transportConfig) *transport {
 	return t
 }
 
+// withoutPath keeps the path, which holds the token, from a function that
+// chooses a proxy.
+func withoutPath(choose func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		bare := &http.Request{Method: r.Method, URL: &url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: "/"}, Host: r.Host, Header: http.Header{}}
+		return choose(bare.WithContext(r.Context()))
+	}
+}
+
 // dial connects to one of a host's addresses.
 func (t *transport) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.limit)
@@ -101,6 +113,7 @@ func (t *transport) dial(ctx context.Context, network, address string) (net.Conn
 		t.conns.release()
 		return nil, err
 	}
+	keepSendQueueShort(conn)
 	return t.conns.add(conn, address)
 }
 
@@ -118,6 +131,9 @@ func (t *transport) dialHost(ctx context.Context, network, host, port string) (n
 		conn, failed := t.raceCached(ctx, network, port, addrs)
 		if failed == nil || ctx.Err() != nil {
 			return conn, failed
+		}
+		if !t.dns.mayRefresh(host) {
+			return nil, failed
 		}
 		if addrs, err = t.dns.refresh(ctx, host); err != nil {
 			return nil, errors.Join(failed, err)

@@ -43,7 +43,7 @@ var errForeignRequest = errors.New("a wrapped transport must pass on the request
 // RoundTrip implements [http.RoundTripper].
 func (u unmasker) RoundTrip(r *http.Request) (*http.Response, error) {
 	s, ok := r.Context().Value(maskedKey{}).(maskedCall)
-	if !ok || r.URL == nil || r.URL.Scheme != s.call.api.scheme || r.URL.Host != s.call.api.host {
+	if !ok || s.attempt.state.Load() == attemptOver || r.URL == nil || r.URL.Scheme != s.call.api.scheme || r.URL.Host != s.call.api.host {
 		if r.Body != nil {
 			_ = r.Body.Close()
 		}
@@ -56,6 +56,7 @@ func (u unmasker) RoundTrip(r *http.Request) (*http.Response, error) {
 	target.Path = strings.Replace(r.URL.Path, tokenSegment(token.String()), tokenSegment(token.Reveal()), 1)
 	target.RawPath = ""
 	revealed.URL = &target
+	revealed.GetBody = nil // with one net/http repeats requests
 	resp, err := u.wire.transportFor(s.call).RoundTrip(revealed)
 	if err != nil {
 		return nil, redactError(err, token)

@@ -79,7 +79,11 @@ func (w *wire) try(ctx context.Context, call *Call) (result json.RawMessage, aga
 		}
 	}()
 	a.wire = w
-	resp, err := w.send(w.request(actx.Context, call, a), call, a)
+	send := w.send
+	if call.Upload {
+		send = w.sendAside
+	}
+	resp, err := send(w.request(actx.Context, call, a), call, a)
 	if err != nil {
 		return nil, a.staleConn(err), w.failed(ctx, call, a, err)
 	}
@@ -121,7 +125,58 @@ func (w *wire) send(r *http.Request, call *Call, a *attempt) (*http.Response, er
 		return nil, errors.New("RoundTripper returned neither response nor error")
 	}
 	a.head()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		_ = resp.Body.Close() // the raw connection, which no context ends a read of
+		return nil, badReply("switches protocols")
+	}
 	return resp, nil
+}
+
+// sendAside is send for an upload, whose reader is the caller's and may be stuck:
+// net/http waits for it, whatever becomes of the context. A reader that is stuck
+// when the attempt ends is left alone, and its body is not sent again.
+func (w *wire) sendAside(r *http.Request, call *Call, a *attempt) (*http.Response, error) {
+	type outcome struct {
+		resp     *http.Response
+		err      error
+		panicked any
+	}
+	done, left := make(chan outcome), make(chan struct{})
+	go func() {
+		var o outcome
+		defer func() {
+			o.panicked = recover()
+			select {
+			case done <- o:
+			case <-left:
+				if o.resp != nil {
+					_ = o.resp.Body.Close()
+				}
+			}
+		}()
+		o.resp, o.err = w.send(r, call, a)
+	}()
+	finish := func(o outcome) (*http.Response, error) {
+		if o.panicked != nil {
+			panic(o.panicked)
+		}
+		return o.resp, o.err
+	}
+	select {
+	case o := <-done:
+		return finish(o)
+	case <-r.Context().Done():
+	}
+	moment := time.NewTimer(letGoTime)
+	defer moment.Stop()
+	select {
+	case o := <-done:
+		return finish(o)
+	case <-moment.C:
+		call.body.spoil()
+		close(left)
+		return nil, context.Cause(r.Context())
+	}
 }
 
 // transportFor returns the transport of a call.

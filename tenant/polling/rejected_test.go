@@ -245,7 +245,7 @@ func TestARejectedTenantThatTheGuardHoldsBackIsStillRejected(t *testing.T) {
 		defer guard.Close()
 		other := s.session
 		defer other.Close(bg)
-		s.session, err = session.New(session.Config{Transport: s.srv.Transport(), Middleware: guard.Middleware()})
+		s.session, err = session.New(session.Config{Transport: s.srv.Transport(), Guard: guard})
 		require.NoError(t, err)
 		bot := s.register("shop")
 		p := s.supervisor(polling.Config{})
