@@ -74,6 +74,34 @@ func TestAddressesAreKeptForTheirTTL(t *testing.T) {
 	})
 }
 
+// silentDNS answers once.
+type silentDNS struct{ fakeDNS }
+
+func (d *silentDNS) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	addrs, err := d.fakeDNS.LookupNetIP(ctx, network, host)
+	if d.lookups > 1 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return addrs, err
+}
+
+func TestANameServerThatFallsSilentDoesNotStopNewConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newDNSCache(5*time.Minute, &silentDNS{fakeDNS{addrs: []string{"192.0.2.1"}}}, slog.New(slog.DiscardHandler))
+		for range 3 {
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			addrs, _, err := c.lookup(ctx, "silent.example")
+			cancel()
+			require.NoError(t, err)
+			assert.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, addrs)
+			assert.LessOrEqual(t, time.Since(begin), dnsPatience)
+			time.Sleep(10 * time.Minute)
+		}
+	})
+}
+
 func TestAFailedLookUpIsForgottenSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dns := &fakeDNS{err: &net.DNSError{Err: "no such host", IsNotFound: true}}
