@@ -72,7 +72,7 @@ func (t *connTable) add(c net.Conn, address string) (net.Conn, error) {
 		t.dialed++
 		if t.unused > 0 {
 			// What comes before a call, such as a proxy's handshake, may hang.
-			tracked.idle = time.AfterFunc(t.unused, tracked.closeUnused)
+			tracked.closeUnusedAfter(t.unused)
 		}
 	}
 	t.mu.Unlock()
@@ -134,13 +134,13 @@ type conn struct {
 
 	since   time.Time              // when it was made
 	used    atomic.Bool            // a call has had it
-	idle    *time.Timer            // closes it if no call ever has it
 	calls   atomic.Int32           // that have it now; below 0 it is condemned
 	written atomic.Int64           // bytes that the kernel took
 	merge   atomic.Pointer[merger] // not nil for HTTP/2, whose writes it merges
 
-	mu     sync.Mutex // guards closed, and the start of a merger
+	mu     sync.Mutex // guards what follows, and the start of a merger
 	closed bool
+	idle   *time.Timer // closes it if no call ever has it
 }
 
 // condemned is added to the calls of a connection that is about to be closed. A
@@ -159,6 +159,13 @@ func (c *conn) secured(protocol string) {
 // manyCalls reports whether the connection carries calls side by side. What was
 // written to it then says nothing about one call.
 func (c *conn) manyCalls() bool { return c.merge.Load() != nil }
+
+// closeUnusedAfter has the connection closed after a time if no call ever has it.
+func (c *conn) closeUnusedAfter(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = time.AfterFunc(d, c.closeUnused)
+}
 
 // closeUnused closes the connection if no call ever had it.
 func (c *conn) closeUnused() {
@@ -199,10 +206,10 @@ func (c *conn) SetDeadline(t time.Time) error {
 func (c *conn) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	c.mu.Unlock()
 	if c.idle != nil {
 		c.idle.Stop()
 	}
+	c.mu.Unlock()
 	if m := c.merge.Load(); m != nil {
 		m.close()
 	}

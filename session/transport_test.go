@@ -120,6 +120,7 @@ func testTransport(t *testing.T, cfg transportConfig) *transport {
 	if cfg.dialTimeout == 0 {
 		cfg.dialTimeout = 5 * time.Second
 	}
+	cfg.tlsTimeout = time.Minute
 	if cfg.maxConns == 0 {
 		cfg.maxConns = 10
 	}
